@@ -1,0 +1,1 @@
+"""One MQTT session: the only owner of paho-mqtt."""

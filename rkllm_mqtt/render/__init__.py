@@ -1,0 +1,1 @@
+"""Chat templates: messages in, the prompt text of the model out."""

@@ -1,0 +1,1 @@
+"""The slot: the worker process and its parent side."""
