@@ -1,0 +1,35 @@
+"""The configuration: frozen settings, and the one place that reads them from files and environment."""
+
+from rkllm_mqtt.config.loading import DEFAULT_PATHS, find_config, load_config, parse_config
+from rkllm_mqtt.config.models import ModelConfig, PresetConfig
+from rkllm_mqtt.config.settings import (
+    AdminConfig,
+    ClientConfig,
+    Config,
+    JournalConfig,
+    LimitsConfig,
+    LogConfig,
+    MqttConfig,
+    RuntimeConfig,
+    TlsConfig,
+)
+from rkllm_mqtt.core.errors import ConfigError
+
+__all__ = [
+    "DEFAULT_PATHS",
+    "AdminConfig",
+    "ClientConfig",
+    "Config",
+    "ConfigError",
+    "JournalConfig",
+    "LimitsConfig",
+    "LogConfig",
+    "ModelConfig",
+    "MqttConfig",
+    "PresetConfig",
+    "RuntimeConfig",
+    "TlsConfig",
+    "find_config",
+    "load_config",
+    "parse_config",
+]

@@ -1,0 +1,48 @@
+"""Settings of one language model and of named sampling parameters."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class PresetConfig(BaseModel):
+    """Sampling parameters; an absent one is the model's or the runtime's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    temperature: float | None = Field(None, ge=0, le=5, description="0 picks the likeliest token.")
+    top_p: float | None = Field(None, gt=0, le=1, description="Probability mass that is sampled from.")
+    top_k: int | None = Field(None, ge=1, le=100_000, description="Likeliest tokens that are sampled from.")
+    repeat_penalty: float | None = Field(None, gt=0, le=5, description="1 does not punish repetition.")
+    frequency_penalty: float | None = Field(None, ge=-2, le=2, description="As in the OpenAI API.")
+    presence_penalty: float | None = Field(None, ge=-2, le=2, description="As in the OpenAI API.")
+    mirostat: Literal[0, 1, 2] | None = Field(None, description="Mirostat sampling; 0 is off.")
+    mirostat_tau: float | None = Field(None, gt=0, le=100, description="Target entropy of mirostat.")
+    mirostat_eta: float | None = Field(None, gt=0, le=10, description="Learning rate of mirostat.")
+
+
+class ModelConfig(BaseModel):
+    """One language model file and how it is spoken to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")] = Field(
+        description="Name used in requests."
+    )
+    file: Path = Field(description="The .rkllm file, or a .sim file of the simulator.")
+    context_tokens: int = Field(
+        4096, ge=64, le=16_384, description="Window in tokens, at most what the model was converted for."
+    )
+    template: str = Field(
+        "chatml",
+        description="chatml, llama3, gemma, phi, raw, runtime (its own), or the path of a template.",
+    )
+    thinking: Literal["none", "switch", "always"] = Field(
+        "none", description="Whether the model thinks: never, when a request asks, or always."
+    )
+    system: str | None = Field(None, description="System prompt when a request brings none.")
+    max_tokens: int = Field(512, ge=1, le=65_536, description="Answer length when a request names none.")
+    sampling: PresetConfig = Field(
+        default_factory=PresetConfig, description="Sampling parameters when a request names none."
+    )
