@@ -1,0 +1,122 @@
+"""A request with every default applied, and where its answers go; both survive a restart as JSON."""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rkllm_mqtt.core.topics import Mailbox
+
+SAMPLING = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "repeat_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+    "mirostat",
+    "mirostat_tau",
+    "mirostat_eta",
+)
+"""Sampling parameters, by the names of the protocol."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """What the slot is to do."""
+
+    messages: tuple[Mapping[str, Any], ...]
+    """The conversation in the shape of the OpenAI API; never empty."""
+    model: str
+    max_tokens: int
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    """Only what the request, its preset or its model says, by the names in SAMPLING."""
+    stop: tuple[str, ...] = ()
+    thinking: bool = False
+    stream: bool = False
+    text: bool = False
+    """Bare text in, bare text out, no events."""
+    retain: bool = False
+    """Keep the final in `last` too."""
+    reply_qos: int = 1
+    reply_bytes: int | None = None
+
+    def to_json(self) -> str:
+        """Return the canonical JSON of this request."""
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ChatRequest":
+        """Return the request that `to_json` wrote."""
+        values = json.loads(text)
+        values["messages"] = tuple(values["messages"])
+        values["stop"] = tuple(values["stop"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the answers of one request go, and what is echoed on each."""
+
+    mailbox: Mailbox
+    topic_id: str | None
+    """The id in the request's topic, which every answer topic then ends with."""
+    response_topic: str | None = None
+    """Replaces the reply topic; already allowed by `Topics.may_answer_on`."""
+    correlation_data: bytes | None = None
+    user_properties: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def reply(self) -> str:
+        """Return the topic of the one outcome."""
+        return self.response_topic or self.mailbox.topic("reply", self.topic_id)
+
+    @property
+    def delta(self) -> str:
+        """Return the topic of partial tokens."""
+        return (
+            f"{self.response_topic}/delta"
+            if self.response_topic
+            else self.mailbox.topic("delta", self.topic_id)
+        )
+
+    @property
+    def event(self) -> str:
+        """Return the topic of events."""
+        return (
+            f"{self.response_topic}/event"
+            if self.response_topic
+            else self.mailbox.topic("event", self.topic_id)
+        )
+
+    @property
+    def last(self) -> str:
+        """Return the client's retained topic."""
+        return self.mailbox.topic("last")
+
+    def to_json(self) -> str:
+        """Return the canonical JSON of this address; the mailbox is in the job's own columns."""
+        values: dict[str, Any] = {"base": self.mailbox.base}
+        if self.topic_id:
+            values["id"] = self.topic_id
+        if self.response_topic:
+            values["response_topic"] = self.response_topic
+        if self.correlation_data is not None:
+            values["correlation"] = base64.b64encode(self.correlation_data).decode("ascii")
+        if self.user_properties:
+            values["user_properties"] = self.user_properties
+        return json.dumps(values, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, target: str, client: str) -> "Address":
+        """Return the address that `to_json` wrote for a job of this target and client."""
+        values = json.loads(text)
+        correlation = values.get("correlation")
+        return cls(
+            Mailbox(values["base"], target, client),
+            values.get("id"),
+            values.get("response_topic"),
+            base64.b64decode(correlation) if correlation is not None else None,
+            tuple((name, value) for name, value in values.get("user_properties", ())),
+        )
