@@ -1,1 +1,1 @@
-"""The journal: the only owner of SQL."""
+"""The journal: the only owner of SQL. Begin with `journal.py`."""
