@@ -1,0 +1,63 @@
+"""Zeroed memory that the library reads: structs in front, slack behind, and what they point to kept alive."""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+from rkllmrt.abi import SLACK, Composite
+from rkllmrt.errors import InvalidInput
+
+
+class Block:
+    """`count` structs, contiguous with their exact stride, followed by 512 zero bytes.
+
+    The slack covers a library whose struct is longer than the table knows. Keep the block for as long as the
+    library may read it; it keeps everything that was put into it with `point_to`.
+    """
+
+    def __init__(self, struct: Composite, count: int = 1, *, start: bytes | bytearray = b"") -> None:
+        size = ctypes.sizeof(struct) * count + SLACK
+        memory = (ctypes.c_uint8 * size)(*start[:size])
+        self.items: Any = (struct * count).from_buffer(memory)
+        """The structs; a bytes value assigned to one of their string fields is kept alive by ctypes."""
+        self.address = ctypes.addressof(memory)
+        self._kept: list[object] = [memory]
+
+    @property
+    def first(self) -> Any:
+        """The struct in front."""
+        return self.items[0]
+
+    def keep(self, block: "Block") -> int:
+        """Keep `block` as long as this one and return its address."""
+        self._kept.append(block)
+        return block.address
+
+    def copy_in(self, values: Any, what: str, *, at_least: int = 1) -> int:
+        """Copy a buffer into memory of this block's life and return its address.
+
+        Raises:
+            InvalidInput: no buffer, not contiguous, not of 4-byte items, or shorter than `at_least` items.
+        """
+        try:
+            view = memoryview(values)
+        except TypeError as exc:
+            raise InvalidInput(f"{what} has no buffer interface") from exc
+        if not view.c_contiguous or view.format not in ("f", "i", "B", "b", "c"):
+            raise InvalidInput(f"{what} must be contiguous float32 (or int32 positions), not {view.format!r}")
+        if view.nbytes < 4 * at_least or view.nbytes % 4:
+            raise InvalidInput(f"{what} has {view.nbytes} bytes, needs at least {4 * at_least} in steps of 4")
+        copy = (ctypes.c_uint8 * view.nbytes).from_buffer_copy(view)
+        self._kept.append(copy)
+        return ctypes.addressof(copy)
+
+
+def int32_array(values: Sequence[int]) -> "ctypes.Array[ctypes.c_int32]":
+    """Return `values` as C int32 with a few zeros behind.
+
+    Raises:
+        InvalidInput: a value is no int32.
+    """
+    if any(not -(1 << 31) <= value < 1 << 31 for value in values):
+        raise InvalidInput("a number does not fit 32 bits")
+    return (ctypes.c_int32 * (len(values) + 16))(*values)
