@@ -21,7 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from rkllm_mqtt.commands.client_address import BrokerAddress
+from rkllm_mqtt.commands.client_address import BrokerAddress, TlsFiles
 from rkllm_mqtt.commands.failure import BrokerUnreachable, CommandFailed
 
 KEEPALIVE_S = 30
@@ -208,7 +208,7 @@ class Connection:
         if address.transport == "websockets":
             client.ws_set_options(path=address.path)
         if address.tls is not None:
-            client.tls_set_context(_tls_context(address))
+            client.tls_set_context(_tls_context(address.tls))
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -289,11 +289,25 @@ class Connection:
         self._inbox.append(Message(topic, bytes(message.payload), bool(message.retain)))
 
 
-def _tls_context(address: BrokerAddress) -> ssl.SSLContext:
-    files = address.tls
-    if files is None:
-        raise ValueError("no TLS wanted")
-    context = ssl.create_default_context(cafile=str(files.ca_file) if files.ca_file else None)
+class _TlsContext(ssl.SSLContext):
+    """Shakes hands while it wraps: paho leaves the socket open when its own handshake fails."""
+
+    def wrap_socket(self, sock: socket.socket, *args: Any, **options: Any) -> ssl.SSLSocket:
+        wrapped = super().wrap_socket(sock, *args, **options)
+        try:
+            wrapped.do_handshake()
+        except BaseException:
+            wrapped.close()
+            raise
+        return wrapped
+
+
+def _tls_context(files: TlsFiles) -> ssl.SSLContext:
+    context = _TlsContext(ssl.PROTOCOL_TLS_CLIENT)
+    if files.ca_file is not None:
+        context.load_verify_locations(files.ca_file)
+    else:
+        context.load_default_certs()
     if files.certificate_file is not None:
         context.load_cert_chain(files.certificate_file, files.key_file, files.key_password)
     if files.insecure:

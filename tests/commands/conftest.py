@@ -1,6 +1,7 @@
 """A real broker, a small responder that speaks protocol 1.0, and commands as real processes."""
 
 import fcntl
+import getpass
 import itertools
 import json
 import os
@@ -39,7 +40,9 @@ def free_port() -> int:
 def start_mosquitto(folder: Path, port: int, extra: str = "") -> subprocess.Popen[bytes]:
     """Start a broker on loopback and return when it takes connections."""
     config = folder / f"mosquitto-{port}.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nmax_queued_messages 10000\nset_tcp_nodelay true\n{extra}")
+    # Started as root it would become another user, who may not read our folders.
+    common = f"user {getpass.getuser()}\nmax_queued_messages 10000\nset_tcp_nodelay true\n"
+    config.write_text(f"listener {port} 127.0.0.1\n{common}{extra}")
     process = subprocess.Popen([MOSQUITTO, "-c", str(config)], stderr=subprocess.DEVNULL)
     end = time.monotonic() + TIMEOUT_S
     while time.monotonic() < end and process.poll() is None:
@@ -66,6 +69,37 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     process = start_mosquitto(tmp_path_factory.mktemp("broker"), port, "allow_anonymous true\n")
     yield port
     stop(process)
+
+
+@dataclass
+class Brokers:
+    """Brokers of one test, with settings of their own; stopped at its end."""
+
+    folder: Path
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, extra: str, port: int | None = None) -> int:
+        port = port or free_port()
+        self.processes.append(start_mosquitto(self.folder, port, extra))
+        return port
+
+    def stop_last(self) -> None:
+        stop(self.processes[-1])
+
+    def password_file(self, *users: str) -> Path:
+        """Write a password file where each user's password is `secret`."""
+        path = self.folder / "passwords"
+        path.write_text("".join(f"{user}:secret\n" for user in users))
+        subprocess.run(["mosquitto_passwd", "-U", str(path)], check=True, capture_output=True)
+        return path
+
+
+@pytest.fixture
+def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
+    started = Brokers(tmp_path_factory.mktemp("brokers"))
+    yield started
+    for process in started.processes:
+        stop(process)
 
 
 @dataclass
@@ -188,6 +222,11 @@ def final(request_id: str, text: str, **members: Any) -> dict[str, Any]:
 def base() -> str:
     """A first topic level that no other test uses."""
     return f"test{os.getpid()}x{next(_numbers)}"
+
+
+@pytest.fixture
+def responder_type() -> type[Responder]:
+    return Responder
 
 
 @pytest.fixture

@@ -1,0 +1,59 @@
+"""The command line itself: help, mistakes and exit statuses."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rkllm_mqtt.commands.main import COMMANDS
+
+
+def test_help_names_every_command_and_how_to_begin(commands: Any) -> None:
+    done = commands.run("--help", broker=False)
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert f"  {command.name} " in done.stdout.decode()
+    assert "rkllm-mqtt demo" in done.stdout.decode()
+
+
+@pytest.mark.parametrize("name", ["demo", "ask", "top", "queue"])
+def test_each_commands_help_has_an_example(commands: Any, name: str) -> None:
+    done = commands.run(name, "--help", broker=False)
+    assert done.returncode == 0
+    assert f"example:\n  rkllm-mqtt {name}" in done.stdout.decode()
+
+
+def test_version_is_printed(commands: Any) -> None:
+    assert commands.run("--version", broker=False).stdout.startswith(b"rkllm-mqtt 0.")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["aks", "hi"], "there is no command 'aks'; did you mean 'ask'?"),
+        (["top", "--onec"], "there is no option '--onec'; did you mean '--once'?"),
+        (["top", "now"], "there is no word 'now'"),
+        (["ask", "hi", "--port", "70000"], "'70000' is no port"),
+    ],
+)
+def test_a_mistyped_word_is_named(commands: Any, words: list[str], sentence: str) -> None:
+    done = commands.run(*words, broker=False)
+    assert done.returncode == 2
+    assert sentence in done.stderr.decode()
+    assert done.stdout == b""
+
+
+def test_a_configuration_error_names_file_line_and_key_and_exits_78(commands: Any, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("node: board\nmqtt:\n  hostt: broker\n")
+    done = commands.run("top", "--config", "bad.yaml", broker=False)
+    assert done.returncode == 78
+    assert "bad.yaml:3: mqtt.hostt" in done.stderr.decode()
+
+
+def test_a_broker_that_is_not_there_is_one_sentence_and_a_hint(commands: Any) -> None:
+    done = commands.run("ask", "hi", "--host", "127.0.0.1", "--port", "1", broker=False)
+    assert done.returncode == 69
+    lines = done.stderr.decode().splitlines()
+    assert lines[0] == "rkllm-mqtt: No broker answers at 127.0.0.1:1: Connection refused."
+    assert "rkllm-mqtt demo" in lines[1]
+    assert len(lines) == 2
