@@ -1,0 +1,106 @@
+"""paho's client, set up as we need it and given a socket that is already open.
+
+The only place that leans on paho's inside: `_create_socket` (and `_WebsocketWrapper` in `dial`). A test shows
+that the seam still holds.
+"""
+
+from typing import Any
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from rkllm_mqtt.config import MqttConfig
+from rkllm_mqtt.mqtt.link import Link
+from rkllm_mqtt.mqtt.messages import Outbound, Subscription
+from rkllm_mqtt.mqtt.packets import new_properties, paho_properties
+from rkllm_mqtt.mqtt.versions import Version
+
+_NEVER_S = 0xFFFFFFFF
+"""Session expiry that means for ever, the largest value there is."""
+
+FILTERS_PER_PACKET = 8
+"""Topic filters in one SUBSCRIBE; some hosted brokers take no more."""
+
+__all__ = ["ConnectFlags", "DisconnectFlags", "MQTTMessage", "PahoClient", "Properties", "ReasonCode"]
+
+
+class PahoClient(Client):
+    """One MQTT session in one protocol version, over one link after another."""
+
+    def __init__(self, config: MqttConfig, client_id: str, will: Outbound, version: Version) -> None:
+        """Prepare the session; nothing is sent."""
+        self._link: Link | None = None
+        self._config = config
+        self.v5 = version is Version.V5
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            clean_session=None if self.v5 else False,
+            protocol=MQTTProtocolVersion.MQTTv5 if self.v5 else MQTTProtocolVersion.MQTTv311,
+            # Or paho itself would fall back to MQTT 3.1, with a connect in the middle of a callback.
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        # Out of the way: our window knows the broker's limit, paho cannot change its own while connected.
+        self.max_inflight_messages = 0
+        self.max_queued_messages = 0
+        if config.username is not None:
+            password = config.password.get_secret_value() if config.password is not None else None
+            self.username_pw_set(config.username, password)
+        delay_s = config.will_delay_s if self.v5 else None
+        properties = paho_properties(will, will_delay_s=delay_s) if self.v5 else None
+        self.will_set(will.topic, will.payload, will.qos, will.retain, properties)
+
+    def connect_over(self, link: Link) -> None:
+        """Queue CONNECT for this link: the session is to be resumed, whatever came before."""
+        self._link = link
+        if not self.v5:
+            self.connect("broker", keepalive=self._config.keepalive_s)
+            return
+        properties = new_properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = min(self._config.session_expiry_s, _NEVER_S)
+        # False each time: paho's default is a clean start on the first connect, and a session that began with
+        # one is forgotten by mosquitto when it restarts.
+        self.connect("broker", keepalive=self._config.keepalive_s, clean_start=False, properties=properties)
+
+    def ask_for(self, subscriptions: list[Subscription]) -> dict[int, list[Subscription]]:
+        """Queue SUBSCRIBE packets; return what each packet identifier asks for."""
+        asked = {}
+        for start in range(0, len(subscriptions), FILTERS_PER_PACKET):
+            chunk = subscriptions[start : start + FILTERS_PER_PACKET]
+            if self.v5:
+                # Stored retained messages are not wanted, and forwarded ones are marked as live.
+                options = [
+                    (s.topic_filter, SubscribeOptions(s.qos, retainAsPublished=False, retainHandling=2))
+                    for s in chunk
+                ]
+                _, mid = self.subscribe(options)
+            else:
+                _, mid = self.subscribe([(s.topic_filter, s.qos) for s in chunk])
+            if mid is not None:
+                asked[mid] = chunk
+        return asked
+
+    def hand_over(self, message: Outbound) -> int:
+        """Queue a QoS 1 PUBLISH; return its packet identifier.
+
+        The caller can note the identifier in peace: nothing is read before the loop's next turn.
+        """
+        properties = paho_properties(message) if self.v5 else None
+        while True:
+            sent = self.publish(message.topic, message.payload, 1, message.retain, properties)
+            # The identifiers go round; one whose message is still unacknowledged is passed over.
+            if sent.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+                return sent.mid
+
+    def write_to_link(self) -> None:
+        """Move paho's packets into the link, in order; they leave with its next flush."""
+        if self.want_write():
+            self.loop_write()
+
+    def _create_socket(self) -> Any:
+        return self._link

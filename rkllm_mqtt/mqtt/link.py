@@ -1,0 +1,118 @@
+"""The byte stream under paho: it reads ahead and collects writes, and never blocks.
+
+paho asks for one byte, then another, then the rest, and sends packet by packet: four system calls a message.
+Here a read takes what the kernel has, and what one turn of the event loop writes leaves in one piece.
+
+Rule 1: `send` takes all it is given, always; so the border between two calls is a border between packets.
+Rule 2: nothing leaves before `flush`.
+"""
+
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+READ_BYTES = 16_384
+"""One read, and about one turn of the loop: a hundred small messages, 5 ms; also the largest TLS record."""
+
+WRITE_BYTES = 16_384
+"""One write. A TLS write that could not finish is repeated with at least the same bytes."""
+
+
+class Stream(Protocol):
+    """A connected non-blocking socket: plain, TLS, or paho's websocket wrapper around one."""
+
+    def recv(self, bufsize: int, /) -> bytes:
+        """Return up to `bufsize` bytes; b"" at the end of the stream."""
+
+    def send(self, data: bytes, /) -> int:
+        """Return how many bytes were taken."""
+
+    def close(self) -> None:
+        """Release the socket."""
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+
+
+class Link:
+    """Buffers around one connected socket; owns it."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        # TLS holds decrypted bytes that the kernel no longer announces; a plain socket has no such method.
+        self._pending: Callable[[], int] | None = getattr(stream, "pending", None)
+        self._ahead = b""
+        self._position = 0
+        self._outgoing = bytearray()
+        self.error: OSError | None = None
+        """What broke the stream, for the log; paho swallows it."""
+
+    def recv(self, bufsize: int) -> bytes:
+        """Return 1 to `bufsize` bytes, or b"" at the end of the stream.
+
+        Raises:
+            BlockingIOError: Nothing has arrived (with TLS: ssl.SSLWantReadError).
+            OSError: The stream is broken; also kept in `error`.
+        """
+        position = self._position
+        piece = self._ahead[position : position + bufsize]
+        if piece:
+            self._position = position + len(piece)
+            return piece
+        try:
+            self._ahead = self._stream.recv(max(READ_BYTES, min(bufsize, READ_BYTES * 16)))
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except OSError as exc:
+            self.error = exc
+            raise
+        self._position = min(bufsize, len(self._ahead))
+        return self._ahead[: self._position]
+
+    @property
+    def buffered(self) -> int:
+        """Return how many bytes `recv` would give without the kernel, which no event will announce."""
+        ahead = len(self._ahead) - self._position
+        return ahead if ahead or self._pending is None else self._pending()
+
+    def send(self, data: bytes | bytearray) -> int:
+        """Take all of `data` for the next flush."""
+        self._outgoing += data
+        return len(data)
+
+    @property
+    def unsent(self) -> int:
+        """Return how many bytes wait for `flush`."""
+        return len(self._outgoing)
+
+    def flush(self) -> bool:
+        """Write what the kernel takes; return True when nothing is left.
+
+        Raises:
+            OSError: The stream is broken; also kept in `error`.
+        """
+        while self._outgoing:
+            try:
+                taken = self._stream.send(bytes(self._outgoing[:WRITE_BYTES]))
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return False
+            except OSError as exc:
+                self.error = exc
+                raise
+            if (
+                not taken
+            ):  # a websocket frame left in part: the wrapper holds the rest and wants to be asked again
+                return False
+            del self._outgoing[:taken]
+        return True
+
+    def close(self) -> None:
+        """Release the socket; more than once is no error."""
+        self._stream.close()
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor; -1 after `close`."""
+        return self._stream.fileno()
+
+    def setblocking(self, flag: bool) -> None:
+        """Accept paho's wish: the stream is non-blocking from the start."""

@@ -1,0 +1,43 @@
+"""Why there is no connection, in words for a person and with the broker's reason code where it gave one."""
+
+import socket
+import ssl
+from dataclasses import dataclass
+
+UNSUPPORTED_VERSION = 0x84
+SESSION_TAKEN_OVER = 0x8E
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """How a connection, or an attempt at one, ended."""
+
+    reason: str
+    code: int | None = None
+    """MQTT 5 reason code of the broker's CONNACK or DISCONNECT; None when it gave none."""
+    closed: bool = False
+    """The stream just ended, without a word from the broker."""
+
+
+class LinkLost(Exception):
+    """The connection ended while something was expected from the broker."""
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__(loss.reason)
+        self.loss = loss
+
+
+def reason_of(error: OSError) -> str:
+    """Return what an operating system or TLS error means; never holds a secret."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the broker's certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
+    if isinstance(error, socket.gaierror):
+        return f"host name not found: {error.strerror}"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, FileNotFoundError):
+        return f"no such file: {error.filename}" if error.filename else "no such socket"
+    text = error.strerror or str(error) or type(error).__name__
+    return text[0].lower() + text[1:]
