@@ -63,6 +63,14 @@ def inspect_model(path: Path) -> ModelFile:
         )
 
 
+def size_for_people(size_bytes: int) -> str:
+    """Return a size as `1.74 GB`, `640 MB` or `812 bytes`, in powers of 1,024."""
+    megabytes = size_bytes / MB
+    if megabytes >= 1024:
+        return f"{megabytes / 1024:.2f} GB"
+    return f"{megabytes:.0f} MB" if megabytes >= 1 else f"{size_bytes} bytes"
+
+
 def _inspect(found: ModelFile, descriptor: int, size: int) -> ModelFile:
     found = replace(found, exists=True, size_bytes=size)
     head = os.pread(descriptor, HEAD_BYTES, 0)

@@ -1,0 +1,47 @@
+"""What is examined: a configuration and the computer it is meant for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rkllm_mqtt.config import Config, ModelConfig
+from rkllm_mqtt.host.modelfile import ModelFile, inspect_model
+from rkllm_mqtt.host.npu import BoardReadings, read_board
+from rkllm_mqtt.runtime.order import find_library
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Read once, before the checks begin."""
+
+    config: Config
+    root: Path
+    """Where /sys, /proc, /dev, /etc and /usr are found: / but in tests and rescue systems."""
+    library: Path | None
+    """What the daemon would load; None is the simulator."""
+    simulated: bool
+    demo: bool
+    """The demo that runs now is examined: its journal is its own."""
+    board: BoardReadings
+    models: tuple[tuple[ModelConfig, ModelFile], ...]
+
+    @property
+    def rockchip(self) -> bool:
+        """Say whether this is a board whose NPU could be used."""
+        return self.board.platform is not None
+
+
+def examine(config: Config, root: Path | None = None, *, demo: bool = False) -> Subject:
+    """Return the subject of a configuration; `root` counts before the configured one."""
+    from rkllmrt.simulator import is_simulator
+
+    root = root or config.sysfs_root
+    library = find_library(config)
+    return Subject(
+        config=config,
+        root=root,
+        library=library,
+        simulated=library is None or (library.is_file() and is_simulator(library)),
+        demo=demo,
+        board=read_board(root),
+        models=tuple((model, inspect_model(model.file)) for model in config.models),
+    )
