@@ -92,7 +92,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--config", type=Path, metavar="FILE", help="take the broker from a configuration file"
     )
     group.add_argument("--host", metavar="NAME", help="host name or address of the broker")
-    group.add_argument("--port", type=_port, metavar="N", help="port of the broker")
+    group.add_argument("--port", type=parse_port, metavar="N", help="port of the broker")
     group.add_argument("--username", metavar="NAME", help="user name at the broker")
     group.add_argument("--password-file", type=Path, metavar="FILE", help="file that holds the password")
     group.add_argument("--node", metavar="NAME", help="which daemon, when several are online")
@@ -223,7 +223,12 @@ def _secret(path: Path) -> str:
         raise CommandFailed(f"--password-file {path}: {reason}.", status=EXIT_CONFIG) from exc
 
 
-def _port(text: str) -> int:
+def parse_port(text: str) -> int:
+    """Return a TCP port from the command line.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
         raise ArgumentTypeError(f"{text!r} is no port; it is a number from 1 to 65535")
     return int(text)

@@ -22,7 +22,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from rkllm_mqtt.commands.client_address import BrokerAddress, TlsFiles
-from rkllm_mqtt.commands.failure import BrokerUnreachable, CommandFailed
+from rkllm_mqtt.commands.failure import EXIT_CONFIG, BrokerUnreachable, CommandFailed
 
 KEEPALIVE_S = 30
 ANSWER_TIMEOUT_S = 10.0
@@ -304,12 +304,18 @@ class _TlsContext(ssl.SSLContext):
 
 def _tls_context(files: TlsFiles) -> ssl.SSLContext:
     context = _TlsContext(ssl.PROTOCOL_TLS_CLIENT)
-    if files.ca_file is not None:
-        context.load_verify_locations(files.ca_file)
-    else:
-        context.load_default_certs()
-    if files.certificate_file is not None:
-        context.load_cert_chain(files.certificate_file, files.key_file, files.key_password)
+    try:
+        if files.ca_file is not None:
+            context.load_verify_locations(files.ca_file)
+        else:
+            context.load_default_certs()
+        if files.certificate_file is not None:
+            context.load_cert_chain(files.certificate_file, files.key_file, files.key_password)
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or exc
+        raise CommandFailed(
+            f"The files of the TLS connection cannot be used: {reason}.", status=EXIT_CONFIG
+        ) from exc
     if files.insecure:
         context.check_hostname = False
     return context

@@ -4,7 +4,7 @@ import json
 import secrets
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rkllm_mqtt.commands import client_address
@@ -113,7 +113,7 @@ def listing(node: str, status: str, queue: Mapping[str, Any]) -> list[str]:
         oldest, eta = _whole(queue.get("oldest_wait_s")), _whole(queue.get("eta_s"))
         lines.append(f"  oldest waits {oldest} s, all done in about {eta} s")
     jobs = queue.get("running")
-    rows = [["RUNNING", "CLIENT", "PRIORITY", "ATTEMPT", "TOKENS", "SECONDS"]]
+    rows: list[Sequence[str]] = [["RUNNING", "CLIENT", "PRIORITY", "ATTEMPT", "TOKENS", "SECONDS"]]
     for job in jobs if isinstance(jobs, list) else []:
         if isinstance(job, dict):
             numbers = (str(_whole(job.get(key))) for key in ("attempt", "tokens", "elapsed_s"))

@@ -9,7 +9,7 @@ from typing import TextIO
 # what was shown, or type a command. New lines and tabs stay; everything else below blank goes.
 _HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
-_STYLES = {"dim": "2", "bold": "1", "red": "31", "yellow": "33", "green": "32"}
+_STYLES = {"dim": "2", "bold": "1", "red": "31", "yellow": "33", "green": "32", "banner": "30;43"}
 
 
 def harmless(text: str) -> str:
@@ -27,7 +27,7 @@ class Terminal:
         self._live = ""
 
     def styled(self, text: str, *styles: str) -> str:
-        """Return the text in a style: dim, bold, red, yellow or green."""
+        """Return the text in one or more of the styles above."""
         if not self._coloured or not text:
             return text
         codes = ";".join(_STYLES[style] for style in styles)

@@ -24,7 +24,8 @@ def screen(state: TopState, now: float, width: int, height: int) -> RenderableTy
     if width < SMALLEST[0] or height < SMALLEST[1]:
         return Text(f"{state.node}: {state.status or 'unknown'}. The window is too small to show more.")
     spare = max(0, height - 24)
-    slot_rows, speed_rows = 6 + min(spare // 4, 5), 7 + min(spare // 2, 8)
+    slot_rows = 6 + min(spare // 4, 1 + 3 * max(0, len(state.running()) - 1))
+    speed_rows = 7 + min(spare // 2, 9)
     layout = Layout()
     rows = [Layout(header(state, now, width), size=2)]
     trouble = alarm(state, now)
@@ -37,7 +38,7 @@ def screen(state: TopState, now: float, width: int, height: int) -> RenderableTy
     waiting.update(_panel("waiting", waiting_panel(state, width - left - 4)))
     speed.update(_panel("speed", speed_panel(state, left - 4, speed_rows - 2)))
     npu.update(_panel("NPU", npu_panel(state, width - left - 4)))
-    totals.update(_panel("since start", totals_panel(state)))
+    totals.update(_panel("since start", totals_panel(state, left - 4)))
     health.update(_panel("health", health_panel(state)))
     for size, pair in ((slot_rows, (slot, waiting)), (speed_rows, (speed, npu)), (None, (totals, health))):
         row = Layout(size=size)
@@ -63,8 +64,8 @@ def header(state: TopState, now: float, width: int) -> RenderableType:
         ("runtime ", runtime.get("version")),
         ("driver ", runtime.get("driver")),
         ("", runtime.get("platform")),
-        ("rkllm-mqtt ", state.info.get("version")),
         ("up ", _duration(number(state.stats.get("uptime_s")))),
+        ("version ", state.info.get("version")),
     ]
     second = " · ".join(f"{name}{_plain(value)}" for name, value in facts if value)
     top = Table.grid(expand=True)
@@ -98,7 +99,10 @@ def slot_panel(state: TopState, now: float, width: int, rows: int) -> Renderable
     lines: list[RenderableType] = [first]
     for job in state.running()[: max(1, rows // 3)]:
         tokens = int(number(job.get("tokens")) or 0)
-        elapsed_s = (number(job.get("elapsed_s")) or 0.0) + max(0.0, now - state.queue_came)
+        alive = state.is_online and state.broker_lost is None
+        elapsed_s = (number(job.get("elapsed_s")) or 0.0) + (
+            max(0.0, now - state.queue_came) if alive else 0.0
+        )
         attempt = int(number(job.get("attempt")) or 1)
         name = Text.assemble(
             (_plain(job.get("client")), "bold"),
@@ -136,12 +140,13 @@ def waiting_panel(state: TopState, width: int) -> RenderableType:
             Text(name), Text(f"{count:,.0f}", justify="right"), Text("█" * max(cells, int(count > 0)), colour)
         )
     total = Text(f"{length or 0:,.0f}", style="bold")
-    total.append(f" of {limit:,.0f}" if limit is not None else "", "dim")
+    if limit is not None and width >= 50:
+        total.append(f" of {limit:,.0f}", "dim")
     oldest_s, eta_s = number(state.queue.get("oldest_wait_s")), number(state.queue.get("eta_s"))
     if length and oldest_s is not None:
-        total.append(f"  oldest {_duration(oldest_s)}", "dim")
+        total.append(f"   oldest {_duration(oldest_s)}", "dim")
     if eta_s:
-        total.append(f"  done in {_duration(eta_s)}", "dim")
+        total.append(f"   all done in {_duration(eta_s)}", "dim")
     return Group(_line(total), grid)
 
 
@@ -162,9 +167,9 @@ def speed_panel(state: TopState, width: int, rows: int) -> RenderableType:
     top = max(state.rates, default=0.0)
     lines = chart(list(state.rates), width, max(1, rows - 4), top)
     now = Text(f"now {state.rate:.1f} tokens/s", style="bold cyan")
-    now.append(
-        f"   highest {top:.1f}, last {_duration(float(len(state.rates)))}" if state.rates else "", "dim"
-    )
+    if state.rates:
+        seen = f", seen {_duration(float(len(state.rates)))}" if width >= 50 else ""
+        now.append(f"   highest {top:.1f}{seen}", "dim")
     return Group(grid, *(Text(line, style="cyan", no_wrap=True) for line in lines), _line(now))
 
 
@@ -206,31 +211,16 @@ def npu_panel(state: TopState, width: int) -> RenderableType:
     return Group(*lines, _line(text))
 
 
-def totals_panel(state: TopState) -> RenderableType:
+def totals_panel(state: TopState, width: int) -> RenderableType:
     """Return the counters since the daemon's start."""
-    jobs = [(word, number(state.stats.get(f"jobs_{word}_total"))) for word in _JOB_WORDS]
-    ends = Text("prompts ", style="dim")
-    ends.append_text(_counted(jobs))
-    tokens = [
-        (word, number(state.stats.get(f"tokens_{key}_total")))
-        for word, key in (("made", "generated"), ("read", "prompt"), ("cached", "cached"))
-    ]
-    made = Text("tokens ", style="dim")
-    made.append_text(_counted(tokens))
-    memory = [
-        (word, number(state.stats.get(key)))
-        for word, key in (("MB daemon", "rss_mb"), ("MB worker", "worker_rss_mb"))
-    ]
-    used = Text("memory ", style="dim")
-    used.append_text(_counted(memory))
-    lines = [line for line in (ends, made, used) if " " in line.plain.strip()]
-    disk = [
-        ("MB disk free", number(state.health.get("disk_free_mb"))),
-        ("ms per commit", number(state.stats.get("journal_commit_ms_p50"))),
-        ("answers unsent", number(state.stats.get("outbox_pending")) or None),
-    ]
-    rest = _counted(disk)
-    return Group(*lines, rest) if rest.plain else Group(*lines)
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(style="dim")
+    for label, counters in _TOTALS:
+        values = [(word, number(state.stats.get(key, state.health.get(key)))) for word, key in counters]
+        text = _counted(values, width - 8)
+        if text.plain:
+            grid.add_row(label, text)
+    return grid
 
 
 def health_panel(state: TopState) -> RenderableType:
@@ -283,19 +273,58 @@ def moving_bar(share: float | None, elapsed_s: float, width: int) -> Text:
     )
 
 
-_JOB_WORDS = ("succeeded", "failed", "cancelled", "expired", "rejected", "retried", "redelivered")
+_TOTALS = (
+    (
+        "prompts",
+        (
+            ("done", "jobs_succeeded_total"),
+            ("failed", "jobs_failed_total"),
+            ("cancelled", "jobs_cancelled_total"),
+            ("expired", "jobs_expired_total"),
+            ("refused", "jobs_rejected_total"),
+            ("retried", "jobs_retried_total"),
+            ("redelivered", "jobs_redelivered_total"),
+        ),
+    ),
+    (
+        "tokens",
+        (
+            ("made", "tokens_generated_total"),
+            ("read", "tokens_prompt_total"),
+            ("cached", "tokens_cached_total"),
+        ),
+    ),
+    ("memory", (("MB daemon", "rss_mb"), ("MB worker", "worker_rss_mb"))),
+    (
+        "disk",
+        (
+            ("MB free", "disk_free_mb"),
+            ("ms a commit", "journal_commit_ms_p50"),
+            ("answers unsent", "outbox_pending"),
+        ),
+    ),
+)
+_QUIET_AT_ZERO = frozenset(
+    {"cancelled", "expired", "refused", "retried", "redelivered", "cached", "answers unsent"}
+)
+_BAD = frozenset({"failed", "answers unsent"})
 
 
-def _counted(parts: Iterable[tuple[str, float | None]]) -> Text:
-    text = Text()
+def _counted(parts: Iterable[tuple[str, float | None]], width: int) -> Text:
+    """Return `12 done · 3 failed`, broken into lines only between two counters."""
+    text, used = Text(), 0
     for word, value in parts:
-        if value is None or (value == 0 and word in ("retried", "redelivered", "cached")):
+        if value is None or (value == 0 and word in _QUIET_AT_ZERO):
             continue
-        text.append(" · " if text.plain else "", "dim")
-        bad = word in ("failed", "answers unsent") and value > 0
-        shown = f"{value:,.2f}" if word == "ms per commit" else f"{value:,.0f}"
-        text.append(shown, "bold red" if bad else "bold")
+        shown = f"{value:,.2f}" if word.startswith("ms") else f"{value:,.0f}"
+        size = len(shown) + 1 + len(word)
+        if used:
+            fits = used + 3 + size <= width
+            text.append(" · " if fits else "\n", "dim")
+            used = used + 3 if fits else 0
+        text.append(shown, "bold red" if word in _BAD and value > 0 else "bold")
         text.append(f" {word}")
+        used += size
     return text
 
 
