@@ -103,9 +103,11 @@ def from_sqlite(error: sqlite3.Error, path: Path | None = None) -> StoreError:
     Source: sqlite.org/rescode.html; the low byte of an extended code is the primary one.
     """
     journal = "the journal" if path is None else f"the journal {path}"
-    primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    primary = code & 0xFF
     found: StoreError
-    if primary == sqlite3.SQLITE_FULL:
+    # SHMSIZE: the index of the log could not be made as long as it must be, which is a full disk.
+    if primary == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE:
         found = StoreFull(
             f"no space for {journal} ({error})", "free some space; the daemon goes on by itself"
         )

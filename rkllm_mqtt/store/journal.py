@@ -60,7 +60,7 @@ class Journal:
             path: The database; `-wal`, `-shm`, `.lock` and `.ballast` stand beside it.
             ballast_mb: Space set aside for finals on a full disk; 0 sets none aside.
             redelivery_window_s: How long a receipt proves that a redelivered message is the same.
-            tick_s: How often the clock is stored while jobs are unfinished and nothing else is.
+            tick_s: How often the clock is stored while jobs are unfinished, and a full disk is looked at.
             source: The machine's clocks.
 
         Raises:

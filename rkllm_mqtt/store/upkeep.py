@@ -32,7 +32,9 @@ def purge(connection: sqlite3.Connection, before: float, limit: int) -> int:
     ).rowcount
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     if free > _FREE_PAGES:
-        connection.execute(f"PRAGMA incremental_vacuum({_FREE_PAGES})").fetchall()
+        # Python steps a statement without columns once, and each step of this one frees one page.
+        for _ in range(_FREE_PAGES):
+            connection.execute("PRAGMA incremental_vacuum(1)")
     return removed
 
 

@@ -33,9 +33,6 @@ _CHECKPOINT_COMMITS = 64
 # So many commits (about 400 pages) are moved from the WAL into the database in the first idle moment,
 # after their futures are resolved: a commit that waits for SQLite's own checkpoint costs two syncs more.
 
-_REGAIN_S = 1.0
-# Least time between two looks whether a full disk has space again.
-
 log = get_logger(__name__)
 
 
@@ -47,7 +44,7 @@ class Writer:
         release: Runs last on the thread, also when `connect` failed.
         clock: Its reading is stored with every commit.
         ballast: Given up when a commit finds no space, taken back when there is some.
-        tick_s: How often the clock is stored while jobs are unfinished.
+        tick_s: How often the clock is stored while jobs are unfinished, and a full disk is looked at.
     """
 
     def __init__(
@@ -142,7 +139,7 @@ class Writer:
         going = True
         while going:
             batch, going = self._take()
-            if self.full and time.monotonic() - self._looked_at >= min(_REGAIN_S, self._tick_s):
+            if self.full and time.monotonic() - self._looked_at >= self._tick_s:
                 self._look_for_space()
             if batch:
                 self._answer(self._store(connection, batch))
@@ -188,7 +185,7 @@ class Writer:
             self._stored_clock_at = time.monotonic()
             self.commits += 1
             self.last_commit_ms = (time.perf_counter() - started) * 1000
-        self._succeeded()
+            self._succeeded()
         return answers
 
     def _failed(self, error: sqlite3.Error) -> None:
