@@ -17,10 +17,8 @@ class AskScreen:
     def __init__(self, terminal: Terminal, *, stream: bool) -> None:
         self._terminal = terminal
         self._stream = stream
-        self._began = time.monotonic()
-        self._stage = Stage.SENT
-        self._stage_since = self._began
-        self._phase: tuple[str, float] = ("", 0.0)
+        self._doing = (Stage.SENT, "")
+        self._since = time.monotonic()
         self._kind = ""
         self._at_line_start = True
         self._held = ""  # trailing white space of thoughts, shown only if more thoughts follow
@@ -38,7 +36,7 @@ class AskScreen:
     def waiting_line(self, asking: Asking) -> str:
         """Return what is going on while there is no text."""
         exchange = asking.exchange
-        elapsed_s = time.monotonic() - self._stage_since
+        elapsed_s = time.monotonic() - self._since
         if asking.broker_lost:
             return "the broker is away; connecting again …"
         if exchange.stage is Stage.SENT:
@@ -51,8 +49,6 @@ class AskScreen:
         if exchange.stage is Stage.ANSWERING:
             return f"answering … {elapsed_s:.1f} s"
         what = _PHASES.get(exchange.phase, exchange.phase.replace("_", " ") or "reading the prompt")
-        if self._phase[0]:
-            elapsed_s = time.monotonic() - self._phase[1]
         eta = f", about {exchange.eta_s:.0f} s more" if exchange.eta_s else ""
         return f"{what} {elapsed_s:.1f} s{eta}"
 
@@ -66,11 +62,11 @@ class AskScreen:
             self._terminal.write(numbers(final) + "\n", "dim")
 
     def _note_times(self, exchange: Exchange) -> None:
-        now = time.monotonic()
-        if exchange.stage is not self._stage:
-            self._stage, self._stage_since, self._phase = exchange.stage, now, ("", 0.0)
-        if exchange.phase and exchange.phase != self._phase[0]:
-            self._phase = (exchange.phase, now - exchange.phase_s)
+        doing = (exchange.stage, exchange.phase)
+        if doing != self._doing:
+            # The daemon says how long a phase lasts already; everything else begins now.
+            already_s = exchange.phase_s if exchange.stage is Stage.RUNNING else 0.0
+            self._doing, self._since = doing, time.monotonic() - already_s
 
     def _append(self, piece: Piece) -> None:
         if piece.kind == "thinking" and not self._terminal.is_terminal:

@@ -53,7 +53,10 @@ def header(state: TopState, now: float, width: int) -> RenderableType:
     """Return two lines: who and where; what it runs on."""
     runtime = members(state.info.get("runtime"))
     first = Text.assemble(
-        (" rkllm-mqtt ", "bold"), (_plain(state.node), "bold cyan"), "  ", _availability(state, now)
+        (" rkllm-mqtt " if width >= 72 else " ", "bold"),
+        (_plain(state.node), "bold cyan"),
+        "  ",
+        _availability(state, now),
     )
     if runtime.get("simulated") is True:
         first.append("  ")
@@ -78,13 +81,13 @@ def header(state: TopState, now: float, width: int) -> RenderableType:
 def alarm(state: TopState, now: float) -> RenderableType | None:
     """Return what the person must know before believing the rest; None when all is well."""
     if state.broker_lost is not None:
-        text = f"The broker is away ({_plain(state.broker_lost)}); connecting again. What you see is old."
+        text = f"The broker is away ({_plain(state.broker_lost)}). What you see is old."
     elif not state.status:
         text = f"No daemon has shown itself as {state.base}/{_plain(state.node)} at this broker."
     elif not state.is_online:
         text = "The daemon is offline. What you see is what it said last."
     elif state.is_stale(now):
-        text = "The daemon says online, but its health is older than 90 s: it has probably died."
+        text = "Its status is online, but it has been silent for 90 s: it probably died."
     else:
         return None
     return Panel(Text(text, style="bold red", no_wrap=True, overflow="ellipsis"), border_style="red")
@@ -299,7 +302,7 @@ _TOTALS = (
         "disk",
         (
             ("MB free", "disk_free_mb"),
-            ("ms a commit", "journal_commit_ms_p50"),
+            ("ms a commit", "journal_commit_ms_last"),
             ("answers unsent", "outbox_pending"),
         ),
     ),

@@ -5,7 +5,6 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from rkllm_mqtt.commands.client_connection import Message
@@ -85,7 +84,7 @@ class TopState:
         """
         if self.health_came is not None:
             return now - self.health_came > STALE_S
-        at = _unix_seconds(self.health.get("at"))
+        at = number(self.health.get("at"))
         return at is not None and (time.time() if wall is None else wall) - at > STALE_S
 
     def running(self) -> list[Mapping[str, Any]]:
@@ -137,12 +136,3 @@ def _parse(payload: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _unix_seconds(at: object) -> float | None:
-    if isinstance(at, str):
-        try:
-            return datetime.fromisoformat(at).timestamp()
-        except ValueError:
-            return None
-    return number(at)
