@@ -62,7 +62,8 @@ class Timing:
 class Final:
     """The one outcome of a request."""
 
-    id: str
+    id: str | None
+    """None only where a request that was rejected had none that could be read."""
     node: str
     model: str
     created: int

@@ -107,8 +107,8 @@ class ModelUnavailable(SlotError):
 class SlotLost(SlotError):
     """The worker process ended, or was ended because it hung."""
 
-    def __init__(self, reason: str, exit_status: int | None = None) -> None:
+    def __init__(self, reason: str, *, deliberate: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.exit_status = exit_status
-        """As `subprocess` counts: negative is the signal that ended it; None is not known yet."""
+        self.deliberate = deliberate
+        """We replaced the worker ourselves: no fault of the job that was in it."""

@@ -24,15 +24,15 @@ class RepetitionDetector:
 
     Args:
         max_span: Longest repeated span in tokens, 1 or more.
-        min_repeats: How often the span must stand in a row, 2 or more.
+        min_repeats: How often the span must stand in a row, 3 or more.
         min_tokens: How many tokens the repetition must cover.
     """
 
     def __init__(
         self, *, max_span: int = MAX_SPAN, min_repeats: int = MIN_REPEATS, min_tokens: int = MIN_TOKENS
     ) -> None:
-        if max_span < 1 or min_repeats < 2:
-            raise ValueError("max_span must be at least 1 and min_repeats at least 2")
+        if max_span < 1 or min_repeats < 3:
+            raise ValueError("max_span must be at least 1 and min_repeats at least 3")
         self._max_span = max_span
         self._min_repeats = min_repeats
         self._min_tokens = min_tokens

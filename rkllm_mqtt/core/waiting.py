@@ -28,6 +28,8 @@ class Job:
     cancel_requested: bool = False
     events: int = 0
     """Events sent so far; the next one's `n`."""
+    restart_told: bool = False
+    """Its sender knows already that the last attempt is void."""
     shown_position: int = 0
     """The place last told to the sender; 0 is none."""
 

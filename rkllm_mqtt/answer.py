@@ -1,0 +1,148 @@
+"""One attempt of a job as its sender sees it: pieces of text in, deltas and progress out."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rkllm_mqtt.core.answers import delta, encode
+from rkllm_mqtt.core.deltas import Coalescer, Piece
+from rkllm_mqtt.core.thinking import ThinkingSplitter
+from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.mqtt.messages import Outbound
+
+PROGRESS_S = 3.0
+"""A sender that gets no token hears from us so often."""
+
+Send = Callable[[Outbound], bool]
+
+
+def publish_event(send: Send, job: Job, kind: str, **members: Any) -> None:
+    """Publish an event of a job; senders of bare text get none."""
+    if job.request.text:
+        return
+    payload = {"type": kind, "n": job.next_event(), "id": job.id, **members}
+    send(outbound(job, job.address.event, encode(payload), qos=1))
+
+
+def outbound(job: Job, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> Outbound:
+    """Return a message that carries what the request wants echoed."""
+    address = job.address
+    return Outbound(
+        topic,
+        payload,
+        qos=qos,
+        retain=retain,
+        correlation_data=address.correlation_data,
+        user_properties=address.user_properties,
+    )
+
+
+class Answer:
+    """Collects one attempt; nothing is published before `open`, when the attempt is safe in the journal."""
+
+    def __init__(self, job: Job, send: Send, *, interval_s: float, opens_thinking: bool) -> None:
+        self._job = job
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._splitter = ThinkingSplitter(opens_thinking)
+        self._coalescer = Coalescer(interval_s)
+        self._text: list[str] = []
+        self._thinking: list[str] = []
+        self._held: list[tuple[str, str]] = []
+        self._opened = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._progress: asyncio.TimerHandle | None = None
+        self._topic = job.address.delta
+        self.tokens = 0
+        self.first_token_at: float | None = None
+        """Seconds of the event loop's clock."""
+
+    @property
+    def text(self) -> str:
+        """Return the answer so far."""
+        return "".join(self._text)
+
+    @property
+    def thinking(self) -> str:
+        """Return the thoughts so far."""
+        return "".join(self._thinking)
+
+    @property
+    def deltas(self) -> int:
+        """Return how many deltas were published."""
+        return self._coalescer.next_seq
+
+    def take(self, pieces: Sequence[str], tokens: int) -> None:
+        """Take the pieces of a frame; called for each token at the pace of an NPU."""
+        if self.first_token_at is None:
+            self.first_token_at = self._loop.time()
+        self.tokens = tokens
+        for piece in pieces:
+            if piece:
+                self._show(self._splitter.feed(piece))
+
+    def open(self, *, started_at: float, prefill_s: float | None) -> None:
+        """Publish what is there and all that follows; begin to tell the progress while nothing comes."""
+        self._opened = True
+        held, self._held = self._held, []
+        self._publish(held)
+        if self.first_token_at is None:
+            self._arm_progress(started_at, prefill_s)
+
+    def close(self) -> None:
+        """The attempt is over: publish what was held back, stop the clocks."""
+        self._show(self._splitter.flush())
+        if self._opened and self._job.request.stream:
+            self._emit(self._coalescer.flush(self._loop.time()))
+        self.drop()
+
+    def drop(self) -> None:
+        """The attempt is void or over: stop the clocks."""
+        for timer in (self._timer, self._progress):
+            if timer is not None:
+                timer.cancel()
+
+    def _show(self, parts: Sequence[tuple[str, str]]) -> None:
+        for kind, text in parts:
+            (self._thinking if kind == "thinking" else self._text).append(text)
+        if self._opened:
+            self._publish(parts)
+        else:
+            self._held.extend(parts)
+
+    def _publish(self, parts: Sequence[tuple[str, str]]) -> None:
+        if not self._job.request.stream:
+            return
+        now = self._loop.time()
+        for kind, text in parts:
+            self._emit(self._coalescer.feed(kind, text, now))
+        due = self._coalescer.due_at
+        if due is not None and self._timer is None:
+            self._timer = self._loop.call_at(due, self._flush_due)
+
+    def _flush_due(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        due = self._coalescer.due_at
+        if due is not None and due > now:
+            self._timer = self._loop.call_at(due, self._flush_due)
+        elif due is not None:
+            self._emit(self._coalescer.flush(now))
+
+    def _emit(self, pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            payload = delta(self._job.id, self._job.attempt, piece.seq, piece.kind, piece.text)
+            self._send(outbound(self._job, self._topic, payload, qos=0))
+
+    def _arm_progress(self, started_at: float, prefill_s: float | None) -> None:
+        self._progress = self._loop.call_later(PROGRESS_S, self._tell_progress, started_at, prefill_s)
+
+    def _tell_progress(self, started_at: float, prefill_s: float | None) -> None:
+        if self.first_token_at is not None:
+            return
+        elapsed = self._loop.time() - started_at
+        eta = None if prefill_s is None else round(max(0.0, prefill_s - elapsed), 1)
+        publish_event(
+            self._send, self._job, "progress", phase="prefill", elapsed_s=round(elapsed, 1), eta_s=eta
+        )
+        self._arm_progress(started_at, prefill_s)

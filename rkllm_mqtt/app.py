@@ -1,0 +1,425 @@
+"""Put the parts together: build them, start them in order, stop them in order.
+
+Start: journal, recovery, then slot and session side by side. Stop: intake, the running job, what is left of
+the outbox, `offline`, the worker, the journal.
+"""
+
+import asyncio
+import contextlib
+import signal
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from rkllm_mqtt.admin import Admin
+from rkllm_mqtt.answer import publish_event
+from rkllm_mqtt.commanding import build_commands
+from rkllm_mqtt.config import Config, ConfigError
+from rkllm_mqtt.core.answers import encode
+from rkllm_mqtt.core.chat import Address
+from rkllm_mqtt.core.errors import Code, Fault
+from rkllm_mqtt.core.live import Counters, LiveJobs
+from rkllm_mqtt.core.topics import AdminTopic, ClientTopic, OwnStatus, Topics
+from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.deadlines import Deadlines
+from rkllm_mqtt.dispatcher import FAILED_LOADS, Dispatcher
+from rkllm_mqtt.intake.parsing import RequestParser
+from rkllm_mqtt.intake.reception import Neighbours, Reception
+from rkllm_mqtt.intake.rejections import Rejections
+from rkllm_mqtt.lasts import LastAnswers
+from rkllm_mqtt.logs import get_logger
+from rkllm_mqtt.logtopic import LogTopic
+from rkllm_mqtt.mqtt.messages import Connection, Inbound, Outbound, Subscription
+from rkllm_mqtt.mqtt.session import Session
+from rkllm_mqtt.outbox import Outbox
+from rkllm_mqtt.outcomes import Outcomes
+from rkllm_mqtt.positions import Positions
+from rkllm_mqtt.recovery import recover_jobs
+from rkllm_mqtt.render.errors import RenderError
+from rkllm_mqtt.render.renderer import Renderer
+from rkllm_mqtt.reporter import Reporter, Views
+from rkllm_mqtt.runtime.slot import Slot
+from rkllm_mqtt.store.journal import Journal
+from rkllm_mqtt.upkeep import Upkeep
+from rkllm_mqtt.views import DaemonViews
+
+log = get_logger(__name__)
+
+_HIGH_BACKLOG = 2_000
+"""Messages between receipt and commit beyond which no more are read from the broker."""
+_FAREWELL_S = 3.0
+_LARGEST_PAYLOAD = 256 * 1024 * 1024
+_HEADROOM_BYTES = 2_048
+"""For the topic and the properties of a packet."""
+
+
+class Daemon:
+    """One running daemon."""
+
+    def __init__(self, config: Config, journal: Journal) -> None:
+        self._config = config
+        self._journal = journal
+        self._stop = asyncio.Event()
+        self._stopping = False
+        self._draining = False
+        self.restart_wanted = False
+        """Stop and start again: an administrator asked for it."""
+        limits = config.limits
+        self._topics = Topics(config.base, config.node, config.groups, config.reply_topics)
+        self._live, self._counters = LiveJobs(), Counters()
+        self._slot = Slot(config, self._slot_changed)
+        self._session = Session(
+            config.mqtt,
+            client_id=journal.meta["client_id"],
+            will=Outbound(self._topics.state("status"), b"offline", qos=1, retain=True),
+            subscriptions=[
+                Subscription(f) for f in self._topics.filters(admin=config.admin.enabled, shared=True)
+            ],
+            may_publish=self._topics.may_publish,
+            session_token=journal.meta.get("session", ""),
+            on_message=self._take,
+            on_connected=self._connected,
+            on_lost=lambda reason: log.warning("broker_lost", reason=reason),
+            on_session_lost=self._session_lost,
+        )
+        self._lasts = LastAnswers(
+            journal,
+            self._session.publish,
+            base=config.base,
+            ttl_s=limits.last_ttl_s,
+            clients=limits.last_clients,
+        )
+        self._outbox = Outbox(
+            journal, self._session.publish, lambda: self._session.connected, self._lasts.keep
+        )
+        outcomes = Outcomes(
+            config,
+            self._live,
+            self._counters,
+            journal,
+            post=self._outbox.post,
+            payload_limit=self._payload_limit,
+            on_change=self._queue_changed,
+        )
+        self._dispatcher = Dispatcher(
+            config,
+            self._live,
+            self._counters,
+            journal,
+            self._slot,
+            build_renderers(self._slot),
+            outcomes,
+            send=self._send,
+            on_change=self._queue_changed,
+        )
+        self._outcomes = outcomes
+        self._deadlines = Deadlines(self._live, journal.now, self._dispatcher.expire)
+        self._views = DaemonViews(
+            config,
+            self._topics,
+            self._live,
+            self._counters,
+            journal,
+            self._slot,
+            self._dispatcher,
+            self._outbox,
+            self._session,
+            uid=journal.meta["uid"],
+            boot_id=uuid.uuid4().hex,
+            accepting=lambda: not (self._draining or self._stopping),
+        )
+        self._reporter = Reporter(
+            self._topics,
+            Views(self._views.info, self._views.queue, self._views.health, self._views.stats),
+            self._session.publish,
+            lambda: self._session.connected,
+        )
+        self._positions = Positions(
+            self._live, self._send, eta_s=self._views.eta_s, loading_since=lambda: self._slot.loading_since
+        )
+        self._reception = Reception(
+            config,
+            self._topics,
+            RequestParser(config, self._slot.model_ids),
+            self._live,
+            self._counters,
+            journal,
+            Rejections(config.node, self._counters, self._send),
+            self._neighbours(),
+        )
+        self._admin = Admin(self._topics, build_commands(self), self._session.publish)
+        self._upkeep = Upkeep(journal, limits.id_retention_s)
+        self._log_topic = LogTopic(self._topics.state("log"), self._send)
+        self._loaded: str | None = None
+        self._background: set[asyncio.Task[None]] = set()
+
+    # what the admin commands act on
+
+    @property
+    def views(self) -> DaemonViews:
+        """Return what the outside may see."""
+        return self._views
+
+    @property
+    def reporter(self) -> Reporter:
+        """Return the part that publishes it."""
+        return self._reporter
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """Return the part that runs jobs."""
+        return self._dispatcher
+
+    @property
+    def slot(self) -> Slot:
+        """Return the slot."""
+        return self._slot
+
+    @property
+    def live(self) -> LiveJobs:
+        """Return the unfinished jobs."""
+        return self._live
+
+    def set_flow(self, *, paused: bool, draining: bool) -> None:
+        """Pause: start no job. Drain: take no new prompt and work off what waits."""
+        self._dispatcher.paused, self._draining = paused, draining
+        self._dispatcher.wake()
+        self._queue_changed()
+
+    def stop(self, *, restart: bool = False) -> None:
+        """Begin to stop in order; the second call does not wait for the running job."""
+        self.restart_wanted = restart
+        if self._stop.is_set():
+            self._stopping = True
+        self._stop.set()
+
+    # life
+
+    async def run(self) -> None:
+        """Serve until `stop`."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        self._log_topic.install(loop)
+        try:
+            await self._recover()
+            async with asyncio.TaskGroup() as tasks:
+                running = [
+                    tasks.create_task(work, name=name)
+                    for name, work in (
+                        ("slot", self._slot.run()),
+                        ("dispatcher", self._dispatcher.run()),
+                        ("outbox", self._outbox.run()),
+                        ("lasts", self._lasts.run()),
+                        ("positions", self._positions.run()),
+                        ("queue", self._reporter.run_queue()),
+                        ("health", self._reporter.run_health()),
+                        ("upkeep", self._upkeep.run()),
+                        ("session", self._session.run()),
+                    )
+                ]
+                await self._stop.wait()
+                await self._shut_down()
+                for task in running:
+                    task.cancel()
+        finally:
+            self._log_topic.remove()
+            self._deadlines.close()
+
+    async def _recover(self) -> None:
+        """Take up what an earlier process left: waiting jobs, unsent outcomes, retained `last` topics."""
+        recovered = await self._journal.recover()
+        await self._lasts.recover()
+        self._outbox.recover(recovered.undelivered)
+        boots = int(self._journal.meta.get("boots", "0")) + 1
+        await self._journal.set_meta("boots", str(boots))
+        await recover_jobs(
+            recovered.waiting,
+            boots,
+            self._journal.now(),
+            self._live,
+            self._deadlines,
+            self._outcomes,
+            self._slot.model_ids,
+        )
+        log.info("recovered", waiting=len(self._live.waiting), undelivered=len(recovered.undelivered))
+
+    async def _shut_down(self) -> None:
+        log.info("stopping", running=len(self._live.in_slot), waiting=len(self._live.waiting))
+        self._reception.closed = True
+        self._queue_changed()
+        shared = [f for f in self._topics.filters(admin=False, shared=True) if f.startswith("$share/")]
+        if shared:
+            await self._session.unsubscribe(shared)
+        finished = asyncio.ensure_future(self._dispatcher.stop(self._config.drain_timeout_s))
+        while not finished.done():
+            await asyncio.wait({finished}, timeout=0.2)
+            if self._stopping:
+                await self._dispatcher.stop(0)
+        self._stopping = True
+        await self._reception.drained()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_S):
+                await self._outbox.drained()
+        await asyncio.gather(self._session.close([self._reporter.offline()]), self._slot.close())
+
+    # between the parts
+
+    def _neighbours(self) -> Neighbours:
+        return Neighbours(
+            ack=self._session.ack,
+            accepted=self._tell_accepted,
+            queued=self._queued,
+            cancel=self._dispatcher.cancel,
+            resend=self._outbox.again,
+            cancel_unknown=self._tell_cancel_unknown,
+            refusal=self._refusal,
+            capabilities=lambda: self._slot.facts.capabilities or None,
+        )
+
+    def _take(self, message: Inbound) -> None:
+        """Route a message from the broker."""
+        match self._topics.parse(message.topic):
+            case ClientTopic() as where:
+                self._reception.take(message, where)
+                if self._reception.backlog > _HIGH_BACKLOG:
+                    self._session.pause_reading()
+                    self._spawn(self._resume_reading())
+            case AdminTopic(command):
+                self._session.ack(message)
+                if message.payload and not message.retain:
+                    self._spawn(self._admin.take(command, message.payload))
+            case OwnStatus():
+                self._session.ack(message)
+                if message.payload == b"offline" and not self._stop.is_set():
+                    # An old will came late, or another daemon has our name: we are here.
+                    self._session.publish(Outbound(message.topic, b"online", qos=1, retain=True))
+            case None:
+                self._counters.invalid_topics += 1
+                log.warning("invalid_topic", levels=message.topic.count("/") + 1, bytes=len(message.topic))
+                self._session.ack(message)
+
+    async def _resume_reading(self) -> None:
+        await self._reception.drained()
+        self._session.resume_reading()
+
+    def _connected(self, connection: Connection) -> None:
+        if connection.refused_subscriptions:
+            log.error("subscriptions_refused", filters=",".join(connection.refused_subscriptions))
+        self._reporter.announce()
+        self._outbox.connected()
+
+    def _session_lost(self, token: str) -> None:
+        self._spawn(self._outcomes.note(lambda: self._journal.set_meta("session", token)))
+
+    def _send(self, message: Outbound) -> bool:
+        """Publish an event or a delta; it is dropped while the broker is away."""
+        if message.qos == 0:
+            return self._session.send(message)
+        if not self._session.connected:
+            return False
+        self._session.publish(message)
+        return True
+
+    def _queued(self, job: Job) -> None:
+        self._deadlines.watch(job)
+        self._dispatcher.wake()
+        self._queue_changed()
+
+    def _tell_accepted(self, job: Job, duplicate: bool, ignored: tuple[str, ...]) -> None:
+        waits = job in self._live.waiting
+        place = self._live.waiting.place_of_newest(job.priority) if waits else 0
+        job.shown_position = place
+        publish_event(
+            self._send,
+            job,
+            "accepted",
+            node=self._config.node,
+            priority=job.priority.label,
+            position=place,
+            queue_length=len(self._live.waiting),
+            eta_s=self._views.eta_s(job, place) if waits else None,
+            duplicate=duplicate,
+            ignored=list(ignored),
+        )
+
+    def _tell_cancel_unknown(self, address: Address, wanted: str) -> None:
+        payload = encode({"type": "cancel_unknown", "n": 0, "id": wanted[:64]})
+        self._send(Outbound(address.event, payload, qos=1))
+
+    def _refusal(self, model_id: str) -> Fault | None:
+        problem, retry_s = self._slot.problem, self._config.runtime.restart_max_s
+        if self._draining:
+            return Fault(
+                Code.PAUSED, "the daemon is draining its queue", "An administrator can `resume` it.", 60
+            )
+        if self._journal.full:
+            return Fault(Code.INTERNAL, "the disk is full", "Free some space on the board.", 60)
+        if problem and self._slot.load_failures >= FAILED_LOADS and model_id == self._slot.wanted:
+            return Fault(Code.MODEL_ERROR, problem.message, problem.hint, retry_s)
+        return None
+
+    def _payload_limit(self) -> int:
+        return (self._session.maximum_packet_bytes or _LARGEST_PAYLOAD) - _HEADROOM_BYTES
+
+    def _queue_changed(self) -> None:
+        self._reporter.changed()
+        self._positions.changed()
+
+    def _slot_changed(self) -> None:
+        self._dispatcher.wake()
+        self._queue_changed()
+        if self._slot.loaded != self._loaded:
+            self._loaded = self._slot.loaded
+            self._reporter.tell_info()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def build_renderers(slot: Slot) -> Mapping[str, Renderer]:
+    """Return the renderer of each model.
+
+    Raises:
+        ConfigError: A template cannot be used.
+    """
+    renderers = {}
+    for model_id in slot.model_ids:
+        model = slot.model(model_id)
+        try:
+            if model is None:
+                renderers[model_id] = Renderer("chatml", thinking="switch")
+            else:
+                renderers[model_id] = Renderer(model.template, thinking=model.thinking, system=model.system)
+        except RenderError as exc:
+            raise ConfigError(f"models: {model_id}: template: {exc}", exc.hint) from exc
+    return renderers
+
+
+async def serve(config: Config) -> bool:
+    """Run a daemon until it is told to stop; return whether it is to be started again.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+        StoreError: The journal cannot be opened.
+    """
+    limits = config.limits
+    journal = await Journal.open(
+        config.journal.path,
+        ballast_mb=config.journal.ballast_mb,
+        redelivery_window_s=limits.redelivery_window_s,
+    )
+    try:
+        for key, value in (
+            ("uid", uuid.uuid4().hex),
+            ("client_id", f"rkllm-mqtt-{config.node}-{uuid.uuid4().hex[:12]}"),
+        ):
+            if key not in journal.meta:
+                await journal.set_meta(key, value)
+        daemon = Daemon(config, journal)
+        await daemon.run()
+        return daemon.restart_wanted
+    finally:
+        await journal.close()

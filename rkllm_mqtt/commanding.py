@@ -1,0 +1,86 @@
+"""The admin commands and what each does to the daemon."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rkllm_mqtt.admin import Arguments, Command, CommandRefused, log_level, text_argument
+
+if TYPE_CHECKING:
+    from rkllm_mqtt.app import Daemon
+
+
+def build_commands(daemon: "Daemon") -> Mapping[str, Command]:  # noqa: C901 - a list of one-liners, no branches
+    """Return the commands of a daemon by name."""
+
+    async def health(_: Arguments) -> Mapping[str, Any]:
+        return daemon.reporter.health()
+
+    async def info(_: Arguments) -> Mapping[str, Any]:
+        return daemon.views.info()
+
+    async def queue(_: Arguments) -> Mapping[str, Any]:
+        return daemon.views.queue()
+
+    async def pause(_: Arguments) -> Mapping[str, Any]:
+        daemon.set_flow(paused=True, draining=False)
+        return {"state": daemon.views.state()}
+
+    async def resume(_: Arguments) -> Mapping[str, Any]:
+        daemon.set_flow(paused=False, draining=False)
+        return {"state": daemon.views.state()}
+
+    async def drain(_: Arguments) -> Mapping[str, Any]:
+        daemon.set_flow(paused=False, draining=True)
+        return {"state": daemon.views.state()}
+
+    async def cancel(arguments: Arguments) -> Mapping[str, Any]:
+        jobs = _chosen(daemon, arguments)
+        for job in jobs:
+            await daemon.dispatcher.cancel(job)
+        return {"cancelled": [{"client": job.client, "id": job.id} for job in jobs[:100]], "count": len(jobs)}
+
+    async def model(arguments: Arguments) -> Mapping[str, Any]:
+        model_id = text_argument(arguments, "id")
+        if model_id not in daemon.slot.model_ids:
+            raise CommandRefused(f"there is no model {model_id[:64]!r}")
+        daemon.dispatcher.load(model_id)
+        return {"model": model_id}
+
+    async def restart_worker(_: Arguments) -> Mapping[str, Any]:
+        daemon.slot.restart()
+        return {"model": daemon.slot.wanted}
+
+    async def restart(_: Arguments) -> Mapping[str, Any]:
+        daemon.stop(restart=True)
+        return {}
+
+    return {
+        "health": health,
+        "info": info,
+        "queue": queue,
+        "pause": pause,
+        "resume": resume,
+        "drain": drain,
+        "cancel": cancel,
+        "model": model,
+        "restart_worker": restart_worker,
+        "restart": restart,
+        "log_level": log_level,
+    }
+
+
+def _chosen(daemon: "Daemon", arguments: Arguments) -> list[Any]:
+    """Return the jobs that a cancel means.
+
+    Raises:
+        CommandRefused: It names none.
+    """
+    if arguments.get("all") is True:
+        return daemon.live.all()
+    if arguments.get("running") is True:
+        return [turn.job for turn in daemon.dispatcher.turns if turn.run.started_at is not None]
+    client, request_id = text_argument(arguments, "client"), text_argument(arguments, "id")
+    jobs = [job for job in daemon.live.all() if job.client == client and job.id == request_id]
+    if not jobs:
+        raise CommandRefused("there is no such unfinished request")
+    return jobs

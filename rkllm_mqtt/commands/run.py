@@ -1,0 +1,42 @@
+"""`rkllm-mqtt run`: the daemon in the foreground, until SIGTERM or Ctrl-C."""
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+EXIT_JOURNAL = 74  # EX_IOERR of sysexits.h: the journal cannot be used
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file")
+    parser.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), help="overrides the file's"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the daemon; return the exit status.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+    """
+    from rkllm_mqtt.app import serve
+    from rkllm_mqtt.config import load_config
+    from rkllm_mqtt.logs import configure_logging
+    from rkllm_mqtt.store.errors import StoreError
+
+    config = load_config(args.config)
+    configure_logging(args.log_level or config.log.level)
+    try:
+        restart = asyncio.run(serve(config))
+    except StoreError as exc:
+        print(f"rkllm-mqtt: {exc}", file=sys.stderr)
+        if exc.hint:
+            print(f"  {exc.hint}", file=sys.stderr)
+        return EXIT_JOURNAL
+    if restart:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    return 0

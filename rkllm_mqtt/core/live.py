@@ -1,0 +1,83 @@
+"""All unfinished jobs in memory, and the counts of everything since the start."""
+
+from dataclasses import dataclass, field
+
+from rkllm_mqtt.core.waiting import Job, WaitingJobs
+
+
+@dataclass(slots=True)
+class LiveJobs:
+    """Waiting jobs, and those in the slot; every unfinished job is in exactly one of the two."""
+
+    waiting: WaitingJobs = field(default_factory=WaitingJobs)
+    in_slot: list[Job] = field(default_factory=list)
+    """The running job first, then the staged one."""
+    _by_key: dict[tuple[str, str, str], Job] = field(default_factory=dict)
+    _by_seq: dict[int, Job] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Return how many jobs are unfinished."""
+        return len(self._by_seq)
+
+    def add(self, job: Job) -> None:
+        """Take a new job in; it waits."""
+        self._by_key[job.key] = job
+        self._by_seq[job.seq] = job
+        self.waiting.add(job)
+
+    def take(self, job: Job) -> None:
+        """Move a waiting job into the slot."""
+        self.waiting.remove(job)
+        self.in_slot.append(job)
+
+    def put_back(self, job: Job) -> None:
+        """Move a job from the slot to the front of its class."""
+        self.in_slot.remove(job)
+        self.waiting.put_back(job)
+
+    def forget(self, job: Job) -> None:
+        """Let a finished job go."""
+        self._by_key.pop(job.key, None)
+        self._by_seq.pop(job.seq, None)
+        if job in self.waiting:
+            self.waiting.remove(job)
+        elif job in self.in_slot:
+            self.in_slot.remove(job)
+
+    def find(self, target: str, client: str, request_id: str) -> Job | None:
+        """Return the unfinished job of an id."""
+        return self._by_key.get((target, client, request_id))
+
+    def by_seq(self, seq: int) -> Job | None:
+        """Return the unfinished job of a journal number."""
+        return self._by_seq.get(seq)
+
+    def of_client(self, target: str, client: str) -> list[Job]:
+        """Return the unfinished jobs of a client."""
+        return [job for job in self._by_key.values() if job.key[:2] == (target, client)]
+
+    def all(self) -> list[Job]:
+        """Return every unfinished job."""
+        return list(self._by_key.values())
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals since the start of the daemon."""
+
+    accepted: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    rejected: int = 0
+    retried: int = 0
+    redelivered: int = 0
+    tokens_generated: int = 0
+    tokens_prompt: int = 0
+    tokens_cached: int = 0
+    ignored_retained: int = 0
+    invalid_topics: int = 0
+    busy_s: float = 0.0
+    """Time in which the library computed, as the worker measured it."""

@@ -1,0 +1,93 @@
+"""Decide what the end of a run means for its job.
+
+Pure: how the run ended goes in; the end of the job, another attempt, or a return to the queue comes out.
+"""
+
+from dataclasses import dataclass
+
+from rkllm_mqtt.core.errors import Code, Fault
+from rkllm_mqtt.core.job import JobEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The job ends so."""
+
+    event: JobEvent
+    finish_reason: str
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The run is void through a fault of the slot; `policy.after_slot_lost` says what follows."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """The run never began, or the daemon is stopping: the job waits again and loses nothing."""
+
+
+Verdict = Ended | Lost | PutBack
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """How a run ended, in words of no other layer."""
+
+    reason: str
+    """stop, length, repetition, aborted, revoked, context, error, or lost when the worker is gone."""
+    message: str = ""
+    hint: str = ""
+    began: bool = True
+    cancelled: bool = False
+    """The sender had asked for it before the end."""
+    expired: bool = False
+    timed_out: bool = False
+    stalled: str | None = None
+    stopping: bool = False
+    """The daemon aborted it to end in time."""
+
+
+CANCELLED = Ended(
+    JobEvent.CANCEL_CONFIRMED, "cancelled", Fault(Code.CANCELLED, "the sender cancelled this request")
+)
+EXPIRED = Ended(
+    JobEvent.DEADLINE_PASSED,
+    "expired",
+    Fault(
+        Code.EXPIRED, "the deadline of this request has passed", "Raise `ttl_s`, or its MQTT message expiry."
+    ),
+)
+_TIMED_OUT = Ended(
+    JobEvent.GAVE_UP,
+    "timeout",
+    Fault(
+        Code.TIMEOUT,
+        "the answer took longer than a run may",
+        "Lower `max_tokens`, or raise `runtime.run_timeout_s`.",
+    ),
+)
+
+
+def judge(run: RunFacts) -> Verdict:
+    """Return what the end of a run means.
+
+    A natural end wins over a cancel that came too late; a cancel wins over every fault.
+    """
+    if run.reason in ("stop", "length", "repetition"):
+        return Ended(JobEvent.COMPLETED, run.reason)
+    if run.cancelled:
+        return CANCELLED
+    if run.expired:
+        return EXPIRED
+    if run.stopping or run.reason == "revoked" or not run.began:
+        return PutBack()
+    if run.timed_out:
+        return _TIMED_OUT
+    if run.reason == "context":
+        hint = "Shorten the prompt or the history, or raise `context_tokens` of the model."
+        return Ended(JobEvent.GAVE_UP, "error", Fault(Code.CONTEXT_OVERFLOW, run.message, hint))
+    return Lost(run.stalled or run.message or "the run was aborted")

@@ -1,0 +1,392 @@
+"""The life of one job in the slot; `core.policy` and `core.verdict` decide, this acts.
+
+Rule 1: an attempt is in the journal before its first token is published; an outcome before it is sent.
+Rule 2: the next job is staged in the worker while one runs, so the slot does not wait for our commits.
+Rule 3: nothing of a job runs after its `cancelled` final: the run has ended, or its process has.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rkllm_mqtt.answer import Answer, Send, publish_event
+from rkllm_mqtt.config import Config
+from rkllm_mqtt.core import policy
+from rkllm_mqtt.core.answers import Timing, Usage
+from rkllm_mqtt.core.errors import Code, Fault, SlotLost
+from rkllm_mqtt.core.job import JobEvent
+from rkllm_mqtt.core.live import Counters, LiveJobs
+from rkllm_mqtt.core.pace import Pace, common_prefix
+from rkllm_mqtt.core.verdict import CANCELLED, EXPIRED, Ended, Lost, PutBack, RunFacts, judge
+from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.logs import get_logger
+from rkllm_mqtt.outcomes import Outcomes, Produced
+from rkllm_mqtt.render.errors import RenderError
+from rkllm_mqtt.render.renderer import Rendered, Renderer
+from rkllm_mqtt.runtime.order import RunOrder
+from rkllm_mqtt.runtime.run import Run, RunEnd
+from rkllm_mqtt.runtime.slot import Slot
+from rkllm_mqtt.store.journal import Journal
+
+log = get_logger(__name__)
+
+FAILED_LOADS = 3
+"""So many failed loads in a row, and the waiting jobs of that model are told."""
+
+_INTERNAL = Ended(
+    JobEvent.GAVE_UP,
+    "error",
+    Fault(Code.INTERNAL, "the daemon failed on this request", "Its log has the reason; please report it."),
+)
+
+
+@dataclass(eq=False, slots=True)
+class Turn:
+    """A job in the slot."""
+
+    job: Job
+    run: Run
+    answer: Answer
+    rendered: Rendered
+    cached_chars: int
+    """Characters of the prompt that the prompt before it began with too."""
+    expired: bool = False
+
+
+class Dispatcher:
+    """Takes waiting jobs to the slot, one running and one staged."""
+
+    def __init__(
+        self,
+        config: Config,
+        live: LiveJobs,
+        counters: Counters,
+        journal: Journal,
+        slot: Slot,
+        renderers: Mapping[str, Renderer],
+        outcomes: Outcomes,
+        *,
+        send: Send,
+        on_change: Callable[[], None],
+    ) -> None:
+        """Keep the arguments.
+
+        Args:
+            config: The whole configuration.
+            live: Shared with the intake, which adds jobs.
+            counters: Totals.
+            journal: Open.
+            slot: Running.
+            renderers: By model id.
+            outcomes: Where a job ends.
+            send: Publishes an event or a delta.
+            on_change: Called when the queue has changed.
+        """
+        self._config = config
+        self._live = live
+        self._counters = counters
+        self._journal = journal
+        self._slot = slot
+        self._renderers = renderers
+        self._outcomes = outcomes
+        self._send = send
+        self._on_change = on_change
+        self._wake = asyncio.Event()
+        self._turns: list[Turn] = []
+        self._last_prompt = ""
+        self._load_next: str | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self.paces: dict[str, Pace] = {model: Pace() for model in slot.model_ids}
+        """What has been learned of each model's speed."""
+        self.paused = False
+        self.stopping = False
+
+    @property
+    def turns(self) -> Iterator[Turn]:
+        """Return the jobs in the slot, the running one first."""
+        return iter(self._turns)
+
+    def wake(self) -> None:
+        """Something has changed: a job came, the slot is ready, a pause ended."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Fill the slot whenever there is room; cancelled by the daemon's task group."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            while True:
+                self._fill(tasks)
+                await self._wake.wait()
+                self._wake.clear()
+
+    async def cancel(self, job: Job) -> None:
+        """End a job that its sender does not want any more; its final follows by itself.
+
+        Returns when the wish is on disk, so that the cancel itself can be acknowledged.
+        """
+        if job.cancel_requested:
+            return
+        job.cancel_requested = True
+        if job in self._live.waiting:
+            self._live.take(job)
+            await self._outcomes.end_unrun(job, CANCELLED)
+            return
+        await self._outcomes.note(lambda: self._journal.request_cancel(job.seq))
+        for turn in self._turns:
+            if turn.job is job:
+                turn.run.abort()
+
+    def load(self, model_id: str) -> None:
+        """Load another model as soon as the slot is empty; jobs of other models bring theirs back."""
+        self._load_next = model_id
+        self.wake()
+
+    def expire(self, job: Job) -> None:
+        """End a job whose deadline has passed."""
+        if job in self._live.waiting and self._tasks is not None:
+            self._live.take(job)
+            self._tasks.create_task(self._outcomes.end_unrun(job, EXPIRED), name="expire")
+        for turn in self._turns:
+            if turn.job is job:
+                turn.expired = True
+                turn.run.abort()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Start nothing more, give the running job its time, then put it back; returns with an empty slot."""
+        self.stopping = True
+        for turn in self._turns[1:]:
+            turn.run.revoke()
+        ends = [turn.run.ended for turn in self._turns]
+        if ends:
+            await asyncio.wait(ends, timeout=timeout_s)
+            for turn in self._turns:
+                turn.run.abort()
+            await asyncio.wait(ends)
+
+    # choosing
+
+    def _fill(self, tasks: asyncio.TaskGroup) -> None:
+        self._give_up_unloadable(tasks)
+        if self._load_next is not None:
+            if self._turns:
+                return
+            self._slot.use(self._load_next)
+            self._load_next = None
+        while not self.paused and not self.stopping:
+            job = policy.choose_next(self._live.waiting)
+            if job is None:
+                return
+            if job.request.model != self._slot.wanted:
+                if not self._turns:
+                    self._slot.use(job.request.model)
+                return
+            if self._slot.room < 1:
+                self._make_room()
+                return
+            self._live.take(job)
+            try:
+                turn = self._submit(job)
+            except RenderError as exc:
+                fault = Fault(Code.INVALID_REQUEST, str(exc), exc.hint)
+                tasks.create_task(
+                    self._outcomes.end_unrun(job, Ended(JobEvent.GAVE_UP, "error", fault)), name="give-up"
+                )
+                continue
+            tasks.create_task(self._serve(turn), name=f"job-{job.seq}")
+
+    def _submit(self, job: Job) -> Turn:
+        request = job.request
+        rendered = self._renderers[request.model].render(request.messages, thinking=request.thinking)
+        pace = self.paces[request.model]
+        order = RunOrder(
+            prompt=rendered.text,
+            max_tokens=request.max_tokens,
+            sampling=request.sampling,
+            stops=(*request.stop, *rendered.stops),
+            specials=rendered.specials,
+            thinking=request.thinking,
+            first_token_limit_s=pace.first_token_limit_s(
+                len(rendered.text),
+                max(self._config.runtime.abort_grace_s, self._config.runtime.stall_timeout_s),
+            ),
+        )
+        answer = Answer(
+            job,
+            self._send,
+            interval_s=self._config.delta_interval_ms / 1000,
+            opens_thinking=rendered.opens_thinking,
+        )
+        run = self._slot.submit(order, answer.take)
+        cached_chars = common_prefix(self._last_prompt, rendered.text)
+        self._last_prompt = rendered.text
+        turn = Turn(job, run, answer, rendered, cached_chars)
+        self._turns.append(turn)
+        return turn
+
+    def _make_room(self) -> None:
+        """Take the staged job back when one of a higher class waits."""
+        if len(self._turns) > 1:
+            staged = self._turns[-1]
+            if not staged.run.started.done() and policy.should_replace(staged.job, self._live.waiting):
+                staged.run.revoke()
+
+    def _give_up_unloadable(self, tasks: asyncio.TaskGroup) -> None:
+        problem = self._slot.problem
+        if problem is None or self._slot.load_failures < FAILED_LOADS:
+            return
+        fault = Fault(Code.MODEL_ERROR, problem.message, problem.hint, self._config.runtime.restart_max_s)
+        verdict = Ended(JobEvent.GAVE_UP, "error", fault)
+        for job in [job for job in self._live.waiting if job.request.model == self._slot.wanted]:
+            self._live.take(job)
+            tasks.create_task(self._outcomes.end_unrun(job, verdict), name="give-up")
+
+    # one job
+
+    async def _serve(self, turn: Turn) -> None:
+        """Follow one run to its end; belongs to the dispatcher's task group.
+
+        The outermost line of a job: a bug of ours ends this job, not the daemon.
+        """
+        try:
+            await self._follow(turn)
+        except Exception:
+            log.exception("job_failed", job=turn.job.seq)
+            if turn in self._turns:
+                self._turns.remove(turn)
+            turn.answer.drop()
+            turn.run.abort()
+            await self._outcomes.end_unrun(turn.job, _INTERNAL)
+            self.wake()
+
+    async def _follow(self, turn: Turn) -> None:
+        await self._begin(turn)
+        facts, end = await self._end_of(turn)
+        turn.answer.close()
+        verdict = judge(facts)
+        self._turns.remove(turn)
+        self.wake()
+        match verdict:
+            case PutBack():
+                await self._put_back(turn)
+            case Lost(reason):
+                await self._retry(turn, reason)
+            case Ended():
+                self._learn(turn, end)
+                await self._finish(turn, verdict, end)
+
+    async def _begin(self, turn: Turn) -> None:
+        run, job = turn.run, turn.job
+        first: set[asyncio.Future[Any]] = {run.started, run.ended}
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        if not run.started.done() or run.started.cancelled():
+            return
+        job.attempt += 1
+        attempt = job.attempt
+        await self._outcomes.note(lambda: self._journal.claim(job.seq, attempt))
+        if attempt > 1 and not job.restart_told:
+            publish_event(self._send, job, "restarted", attempt=attempt, from_seq=0)
+        job.restart_told = False
+        pace = self.paces[job.request.model]
+        publish_event(
+            self._send,
+            job,
+            "started",
+            attempt=attempt,
+            model=job.request.model,
+            cached_tokens=pace.tokens_of(turn.cached_chars),
+        )
+        known = pace.prefill_ms_per_token is not None
+        prefill_s = pace.prefill_s(len(turn.rendered.text) - turn.cached_chars) if known else None
+        turn.answer.open(started_at=run.started_at or 0.0, prefill_s=prefill_s)
+        log.debug("job_started", job=job.seq, client=job.client, attempt=attempt)
+        self._on_change()
+
+    async def _end_of(self, turn: Turn) -> tuple[RunFacts, RunEnd | None]:
+        run, job = turn.run, turn.job
+        began = not run.started.cancelled()
+        try:
+            end = await run.ended
+        except SlotLost as exc:
+            facts = RunFacts(
+                "lost", exc.reason, began=began, cancelled=job.cancel_requested, expired=turn.expired,
+                timed_out=run.timed_out, stopping=self.stopping or exc.deliberate,
+            )  # fmt: skip
+            return facts, None
+        facts = RunFacts(
+            end.reason.value, end.message, end.hint, began=began, cancelled=job.cancel_requested,
+            expired=turn.expired, timed_out=run.timed_out, stalled=run.stalled, stopping=self.stopping,
+        )  # fmt: skip
+        return facts, end
+
+    async def _put_back(self, turn: Turn) -> None:
+        job = turn.job
+        if not turn.run.started.cancelled():
+            await self._outcomes.note(lambda: self._journal.requeue(job.seq, job.crashes))
+        self._live.put_back(job)
+        self._on_change()
+        self.wake()
+
+    async def _retry(self, turn: Turn, reason: str) -> None:
+        job = turn.job
+        job.crashes += 1
+        self._last_prompt = ""
+        decision = policy.after_slot_lost(job.crashes, self._config.runtime.max_attempts, reason)
+        log.warning("slot_lost", job=job.seq, attempt=job.attempt, crashes=job.crashes, reason=reason)
+        if isinstance(decision, policy.GiveUp):
+            await self._finish(turn, Ended(JobEvent.GAVE_UP, "error", decision.fault), None)
+            return
+        self._counters.retried += 1
+        await self._outcomes.note(lambda: self._journal.requeue(job.seq, job.crashes))
+        publish_event(self._send, job, "restarted", attempt=job.attempt + 1, from_seq=0)
+        job.restart_told = True
+        self._live.put_back(job)
+        self._on_change()
+        self.wake()
+
+    async def _finish(self, turn: Turn, verdict: Ended, end: RunEnd | None) -> None:
+        answer = turn.answer
+        now = asyncio.get_running_loop().time()
+        since_accepted = self._journal.now() - turn.job.queued_at
+        started = turn.run.started_at if turn.run.started_at is not None else now
+        first = answer.first_token_at
+        tokens = end.tokens if end else answer.tokens
+        timing = Timing(
+            queue_ms=max(0.0, (since_accepted - (now - started)) * 1000),
+            ttft_ms=None if first is None else max(0.0, (since_accepted - (now - first)) * 1000),
+            prefill_ms=end.prefill_ms if end else None,
+            generate_ms=end.generate_ms if end else None,
+            total_ms=since_accepted * 1000,
+            tokens_per_s=_rate(end) if end else None,
+        )
+        produced = Produced(
+            answer.text, answer.thinking, self._usage(turn, end, tokens), timing, answer.deltas
+        )
+        await self._outcomes.end(turn.job, verdict, produced)
+
+    def _usage(self, turn: Turn, end: RunEnd | None, tokens: int) -> Usage:
+        pace, chars = self.paces[turn.job.request.model], len(turn.rendered.text)
+        total, cached = pace.tokens_of(chars), pace.tokens_of(turn.cached_chars)
+        computed = end.computed_tokens if end else None
+        if computed is None or (end is not None and end.tokens == 0):
+            return Usage(total, tokens, min(cached, total), cached_estimated=True)
+        if cached < max(8, computed // 20):  # the shared beginning is a template's header at most
+            return Usage(computed, tokens, 0)
+        cached = min(cached, max(0, total - computed))
+        return Usage(computed + cached, tokens, cached, cached_estimated=cached > 0)
+
+    def _learn(self, turn: Turn, end: RunEnd | None) -> None:
+        if end is None or not end.tokens:
+            return
+        pace = self.paces[turn.job.request.model]
+        self._counters.busy_s += end.run_ms / 1000
+        if end.computed_tokens is not None and end.prefill_ms is not None:
+            chars = len(turn.rendered.text)
+            cold = turn.cached_chars * 20 < chars
+            pace.learn_prefill(chars, end.computed_tokens, end.prefill_ms, cold=cold)
+        pace.learn_run(end.run_ms / 1000, end.prefill_ms, _rate(end))
+
+
+def _rate(end: RunEnd) -> float | None:
+    """Return the tokens per second after the first; None where there is nothing to divide."""
+    return (end.tokens - 1) * 1000 / end.generate_ms if end.generate_ms and end.tokens > 1 else None

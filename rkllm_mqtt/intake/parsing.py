@@ -1,0 +1,182 @@
+"""Turn one request message into a `ChatRequest`: its format, the sender's settings, every default.
+
+Knows nothing of queues or brokers: bytes and settings in, values or a RequestError out.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+from rkllm_mqtt.config import ClientConfig, Config, ModelConfig
+from rkllm_mqtt.core.chat import SAMPLING, ChatRequest
+from rkllm_mqtt.core.errors import Code, RequestError
+from rkllm_mqtt.core.job import Priority
+from rkllm_mqtt.intake.wire import WireRequest, conversation, parse_wire, user_message
+
+_DEFAULT_MAX_TOKENS = 512
+_BLANKS = b" \t\r\n"
+_BOM = b"\xef\xbb\xbf"
+_PRIORITIES = {priority.label: priority for priority in Priority}
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A request that can be queued."""
+
+    request: ChatRequest
+    id: str | None
+    """From the JSON; the topic's id wins over it."""
+    priority: Priority
+    ttl_s: float
+    ignored: tuple[str, ...]
+    """Fields that have no effect, told to the sender."""
+
+
+class RequestParser:
+    """Applies the configuration to requests."""
+
+    def __init__(self, config: Config, model_ids: Collection[str]) -> None:
+        self._config = config
+        self._models: Mapping[str, ModelConfig] = {model.id: model for model in config.models}
+        self._model_ids = tuple(model_ids)
+        self._settings = lru_cache(maxsize=config.limits.client_states)(self._find_settings)
+
+    def settings(self, client: str) -> ClientConfig:
+        """Return the settings of a client: of the first entry whose name matches, else the defaults."""
+        return self._settings(client)
+
+    def is_text(self, payload: bytes, content_type: str | None, client: str) -> bool:
+        """Return whether a payload is bare text; JSON otherwise, even when it does not parse."""
+        if content_type is not None:
+            kind = content_type.split(";")[0].strip().lower()
+            if kind in ("application/json", "text/json"):
+                return False
+            if kind == "text/plain":
+                return True
+        configured = self.settings(client).format
+        if configured != "auto":
+            return configured == "text"
+        return not payload.removeprefix(_BOM).lstrip(_BLANKS).startswith(b"{")
+
+    def parse(
+        self, payload: bytes, *, text: bool, client: str, capabilities: Mapping[str, bool] | None
+    ) -> Parsed:
+        """Return the request of a payload.
+
+        Args:
+            payload: Not empty.
+            text: What `is_text` said.
+            client: The sender.
+            capabilities: Of the loaded runtime; None when it is not known yet.
+
+        Raises:
+            RequestError: With a code and a hint for the sender.
+        """
+        limits, settings = self._config.limits, self.settings(client)
+        if len(payload) > limits.request_bytes:
+            raise RequestError(
+                Code.TOO_LARGE,
+                f"the request has {len(payload)} bytes, the limit is {limits.request_bytes}",
+                "Shorten it, or raise `limits.request_bytes`.",
+            )
+        wire = self._text(payload) if text else parse_wire(payload.removeprefix(_BOM))
+        model_id, model = self._model(wire.model or settings.model)
+        messages = conversation(wire)
+        if settings.system is not None and messages[0]["role"] != "system":
+            messages = ({"role": "system", "content": settings.system}, *messages)
+        max_tokens = wire.max_tokens or min(
+            model.max_tokens if model else _DEFAULT_MAX_TOKENS, limits.max_tokens
+        )
+        if max_tokens > limits.max_tokens:
+            raise RequestError(
+                Code.INVALID_REQUEST,
+                f"max_tokens: {max_tokens} is above the limit of {limits.max_tokens}",
+                "Ask for less, or raise `limits.max_tokens`.",
+            )
+        sampling, ignored = self._sampling(wire, settings, capabilities)
+        stream = wire.stream if wire.stream is not None else bool(settings.stream)
+        reply_bytes = [size for size in (wire.reply_bytes, settings.reply_bytes) if size is not None]
+        request = ChatRequest(
+            messages=messages,
+            model=model_id,
+            max_tokens=max_tokens,
+            sampling=sampling,
+            stop=(wire.stop,) if isinstance(wire.stop, str) else tuple(wire.stop or ()),
+            thinking=bool(wire.thinking),
+            stream=stream and not text,
+            text=text,
+            retain=settings.last if wire.retain is None else wire.retain,
+            reply_qos=1 if wire.reply_qos is None else wire.reply_qos,
+            reply_bytes=min(reply_bytes) if reply_bytes else None,
+        )
+        wanted = _PRIORITIES[wire.priority or settings.priority or "normal"]
+        ttl_s = min(wire.ttl_s or limits.ttl_s, settings.ttl_s or limits.ttl_s, limits.ttl_s)
+        priority = max(wanted, _PRIORITIES[settings.priority_ceiling])
+        return Parsed(request, wire.id, priority, ttl_s, (*wire.unknown, *ignored))
+
+    def _text(self, payload: bytes) -> WireRequest:
+        try:
+            prompt = payload.removeprefix(_BOM).decode("utf-8")
+        except UnicodeDecodeError as exc:
+            raise RequestError(Code.INVALID_REQUEST, "the text is not UTF-8", "Send UTF-8.") from exc
+        user_message(prompt)
+        return WireRequest(prompt=prompt)
+
+    def _model(self, wanted: str | None) -> tuple[str, ModelConfig | None]:
+        model_id = wanted or self._model_ids[0]
+        if model_id not in self._model_ids:
+            raise RequestError(
+                Code.UNKNOWN_MODEL,
+                f"there is no model {model_id!r}",
+                "Models of this node: " + ", ".join(self._model_ids[:8]),
+            )
+        return model_id, self._models.get(model_id)
+
+    def _sampling(
+        self, wire: WireRequest, settings: ClientConfig, capabilities: Mapping[str, bool] | None
+    ) -> tuple[dict[str, float], list[str]]:
+        """Return the sampling parameters, and the names of those that this runtime cannot change per run."""
+        preset = wire.preset or settings.preset
+        if preset is not None and preset not in self._config.presets:
+            raise RequestError(
+                Code.INVALID_REQUEST,
+                f"preset: there is no preset {preset!r}",
+                "Presets of this node: " + ", ".join(sorted(self._config.presets)),
+            )
+        sampling = self._config.presets[preset].model_dump(exclude_none=True) if preset is not None else {}
+        asked = {name: value for name in SAMPLING if (value := getattr(wire, name)) is not None}
+        if capabilities and not capabilities.get("per_run_sampling", True):
+            return {}, [*asked, *(["preset"] if wire.preset else [])]
+        return {**sampling, **asked}, []
+
+    def _find_settings(self, client: str) -> ClientConfig:
+        for settings in self._config.clients:
+            if fnmatchcase(client, settings.name):
+                return settings
+        return ClientConfig(name=client)
+
+
+def parse_cancel(payload: bytes, topic_id: str | None) -> str | None:
+    """Return the id that a cancel names; None means all requests of the client.
+
+    Raises:
+        RequestError: It names none.
+    """
+    if topic_id is not None:
+        return topic_id
+    text = payload.decode("utf-8", "replace").strip()
+    if not text.startswith("{"):
+        return text
+    hint = 'Send an id as text, {"id": ...} or {"all": true}.'
+    try:
+        members = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise RequestError(Code.INVALID_JSON, "the cancel is not valid JSON", hint) from exc
+    if members.get("all") is True:
+        return None
+    if not isinstance(members.get("id"), str):
+        raise RequestError(Code.INVALID_REQUEST, "the cancel names no id", hint)
+    name: str = members["id"]
+    return name

@@ -1,0 +1,329 @@
+"""Requests and cancels on their way in: parse, store, acknowledge, tell the sender.
+
+Rule 1: commit before PUBACK, PUBACK before `accepted`: what we confirm survives a power cut.
+Rule 2: a rejection is handed to the socket before its request's PUBACK: else a crash would lose both.
+Rule 3: nothing a sender writes raises beyond this file.
+"""
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rkllm_mqtt.config import Config
+from rkllm_mqtt.core.chat import Address
+from rkllm_mqtt.core.errors import Code, Fault, RequestError
+from rkllm_mqtt.core.job import JobRecord
+from rkllm_mqtt.core.live import Counters, LiveJobs
+from rkllm_mqtt.core.topics import ClientTopic, Topics, Verb
+from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.intake.parsing import Parsed, RequestParser, parse_cancel
+from rkllm_mqtt.intake.rejections import Rejections, peek_id
+from rkllm_mqtt.logs import get_logger
+from rkllm_mqtt.mqtt.messages import Inbound
+from rkllm_mqtt.store.admission import NewJob, Receipt
+from rkllm_mqtt.store.errors import StoreError
+from rkllm_mqtt.store.journal import Journal
+
+log = get_logger(__name__)
+
+_ECHO_BYTES = 1024
+"""CorrelationData and `x-` user properties together: they are stored and sent with every answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """What the intake asks of other parts."""
+
+    ack: Callable[[Inbound], None]
+    accepted: Callable[[Job, bool, tuple[str, ...]], None]
+    """Tell the sender; the flag says duplicate, the names are ignored fields."""
+    queued: Callable[[Job], None]
+    """A new job waits."""
+    cancel: Callable[[Job], Awaitable[None]]
+    """End an unfinished job; returns when that wish is on disk."""
+    resend: Callable[[JobRecord, Address], None]
+    """Publish a stored outcome again."""
+    cancel_unknown: Callable[[Address, str], None]
+    refusal: Callable[[str], Fault | None]
+    """Why no new job of a model is taken now; None when it is."""
+    capabilities: Callable[[], Mapping[str, bool] | None]
+    """Of the loaded runtime."""
+
+
+class Reception:
+    """Takes every message on a client's topics."""
+
+    def __init__(
+        self,
+        config: Config,
+        topics: Topics,
+        parser: RequestParser,
+        live: LiveJobs,
+        counters: Counters,
+        journal: Journal,
+        rejections: Rejections,
+        neighbours: Neighbours,
+    ) -> None:
+        self._config = config
+        self._topics = topics
+        self._parser = parser
+        self._live = live
+        self._counters = counters
+        self._journal = journal
+        self._rejections = rejections
+        self._neighbours = neighbours
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.closed = False
+        """The daemon is stopping: what comes now stays with the broker and is answered after the restart."""
+
+    @property
+    def backlog(self) -> int:
+        """Return how many messages are between their receipt and their acknowledgement."""
+        return len(self._tasks)
+
+    def take(self, message: Inbound, where: ClientTopic) -> None:
+        """Take a message; it is acknowledged when nothing of it can be lost any more."""
+        if self.closed:
+            if not message.qos:  # the broker has not kept it
+                fault = Fault(Code.SHUTTING_DOWN, "the daemon is stopping", "Send it again later.", 30)
+                address = Address(where.mailbox, where.id)
+                text = self._parser.is_text(message.payload, message.content_type, where.mailbox.client)
+                self._rejections.reject(address, fault, request_id=where.id, text=text)
+        elif message.retain:
+            # Stored by the broker, perhaps years ago: running it at each start would be a ghost.
+            self._counters.ignored_retained += 1
+            self._neighbours.ack(message)
+        elif where.verb is Verb.REQUEST:
+            self._take_request(message, where)
+        else:
+            self._start(self._cancel(message, where), message)
+
+    async def drained(self) -> None:
+        """Wait until every message taken so far is acknowledged."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # requests
+
+    def _take_request(self, message: Inbound, where: ClientTopic) -> None:
+        if not message.payload:
+            self._neighbours.ack(message)
+            return
+        client = where.mailbox.client
+        text = self._parser.is_text(message.payload, message.content_type, client)
+        address = Address(where.mailbox, where.id)
+        try:
+            address = replace(address, **_echoes(message))
+            if where.problem:
+                hint = "Use 1 to 64 of A-Z a-z 0-9 . _ : - as the last level, not `event` or `delta`."
+                raise RequestError(Code.INVALID_REQUEST, where.problem, hint)
+            address = self._redirected(address, message.response_topic)
+            parsed = self._parser.parse(
+                message.payload, text=text, client=client, capabilities=self._neighbours.capabilities()
+            )
+        except RequestError as exc:
+            request_id = where.id or (None if text else peek_id(message.payload))
+            self._rejections.reject(address, exc.fault, request_id=request_id, text=text)
+            self._neighbours.ack(message)
+            return
+        self._start(self._admit(message, address, parsed), message)
+
+    def _redirected(self, address: Address, asked: str | None) -> Address:
+        """Return the address with the response topic that was asked for.
+
+        Raises:
+            RequestError: The topic is not the sender's own.
+        """
+        if asked is None:
+            return address
+        if not self._topics.may_answer_on(asked, address.mailbox):
+            prefix = address.mailbox.prefix
+            raise RequestError(
+                Code.REPLY_TOPIC_DENIED,
+                "answers are not sent to this response topic",
+                f"Use a topic under {prefix}/, such as {prefix}/reply.",
+            )
+        return replace(address, response_topic=asked)
+
+    async def _admit(self, message: Inbound, address: Address, parsed: Parsed) -> None:
+        now, sha256 = self._journal.now(), hashlib.sha256(message.payload).digest()
+        request_id = address.topic_id or parsed.id
+        ttl_s = min(parsed.ttl_s, message.message_expiry_s or parsed.ttl_s)
+        new = NewJob(
+            target=address.mailbox.target,
+            client=address.mailbox.client,
+            id=request_id or uuid.uuid4().hex,
+            sha256=sha256,
+            priority=parsed.priority,
+            accepted_at=time.time(),
+            deadline=now + ttl_s,
+            request=parsed.request.to_json(),
+            address=address.to_json(),
+        )
+        receipt = None
+        if request_id is None and message.qos:
+            receipt = Receipt(message.session, message.mid, message.topic, sha256, message.dup)
+        fault = self._neighbours.refusal(parsed.request.model) or self._limit(address.mailbox.client)
+        try:
+            admission = await self._journal.admit(new, may_insert=fault is None, receipt=receipt)
+        except StoreError as exc:
+            fault = Fault(Code.INTERNAL, f"the request cannot be stored: {exc}", exc.hint, 30)
+            self._rejections.reject(address, fault, request_id=request_id, text=parsed.request.text)
+            self._neighbours.ack(message)
+            return
+        known = admission.known
+        if known is None or (not admission.fresh and known.sha256 != sha256):
+            if known is not None:
+                hint = "Use a new id for another request; a resend must have the same bytes."
+                fault = Fault(Code.ID_CONFLICT, "this id belongs to another request", hint)
+            if fault is not None:
+                self._rejections.reject(address, fault, request_id=request_id, text=parsed.request.text)
+            self._neighbours.ack(message)
+        elif admission.fresh:
+            self._queue(message, address, parsed, known, now)
+        else:
+            await self._repeat(message, address, parsed, known)
+
+    def _queue(
+        self, message: Inbound, address: Address, parsed: Parsed, record: JobRecord, now: float
+    ) -> None:
+        job = Job(
+            seq=record.seq,
+            id=record.id,
+            request=parsed.request,
+            address=address,
+            priority=parsed.priority,
+            accepted_at=record.accepted_at,
+            queued_at=now,
+            deadline=record.deadline if record.deadline is not None else float("inf"),
+        )
+        self._live.add(job)
+        self._counters.accepted += 1
+        self._neighbours.ack(message)
+        self._neighbours.accepted(job, False, parsed.ignored)
+        self._neighbours.queued(job)
+        log.debug("job_accepted", job=job.seq, client=job.client, payload_bytes=len(message.payload))
+
+    async def _repeat(self, message: Inbound, address: Address, parsed: Parsed, record: JobRecord) -> None:
+        """A request that we have already: tell the sender so, and the outcome again if there is one."""
+        if message.dup:
+            self._counters.redelivered += 1
+        job = self._live.find(record.target, record.client, record.id)
+        if job is not None and record.outcome is None:
+            if job.address != address:
+                await self._journal.readdress(job.seq, address.to_json())
+                job.address = address
+            self._neighbours.ack(message)
+            self._neighbours.accepted(job, True, parsed.ignored)
+            return
+        finished = Job(
+            seq=record.seq,
+            id=record.id,
+            request=parsed.request,
+            address=address,
+            priority=record.priority,
+            accepted_at=record.accepted_at,
+            queued_at=0,
+            deadline=0,
+        )
+        self._neighbours.ack(message)
+        self._neighbours.accepted(finished, True, parsed.ignored)
+        if record.outcome is None:  # it ended while we asked the journal
+            record = await self._journal.record(record.seq)
+        self._neighbours.resend(record, address)
+
+    def _limit(self, client: str) -> Fault | None:
+        limits, waiting = self._config.limits, self._live.waiting
+        if len(waiting) + len(self._tasks) > limits.queue_length:
+            return Fault(
+                Code.QUEUE_FULL,
+                f"{limits.queue_length} prompts wait already",
+                "Send it again later, with the same id.",
+                30,
+            )
+        if waiting.of_client(client) >= limits.client_waiting:
+            return Fault(
+                Code.CLIENT_LIMIT,
+                f"{limits.client_waiting} prompts of this client wait already",
+                "Wait for answers before you ask more.",
+                30,
+            )
+        return None
+
+    # cancels
+
+    async def _cancel(self, message: Inbound, where: ClientTopic) -> None:
+        mailbox = where.mailbox
+        address = Address(mailbox, where.id)
+        if not message.payload and where.id is None and not where.problem:
+            self._neighbours.ack(message)  # clearing a retained topic sends just that
+            return
+        try:
+            if where.problem:
+                raise RequestError(
+                    Code.INVALID_REQUEST, where.problem, "Cancel with the id as the last level."
+                )
+            wanted = parse_cancel(message.payload, where.id)
+        except RequestError as exc:
+            self._rejections.reject(address, exc.fault, request_id=None, text=False)
+            self._neighbours.ack(message)
+            return
+        if wanted is None:
+            jobs = self._live.of_client(mailbox.target, mailbox.client)
+            await asyncio.gather(*(self._neighbours.cancel(job) for job in jobs))
+        else:
+            await self._cancel_one(address, wanted)
+        self._neighbours.ack(message)
+
+    async def _cancel_one(self, address: Address, wanted: str) -> None:
+        target, client = address.mailbox.target, address.mailbox.client
+        if self._live.find(target, client, wanted) is None:
+            # Its request may be in the very batch that is being committed: this question waits behind it.
+            record = await self._journal.find(target, client, wanted)
+            if record is not None and record.outcome is not None:
+                self._neighbours.resend(record, Address.from_json(record.address, target, client))
+                return
+        job = self._live.find(target, client, wanted)
+        if job is not None:
+            await self._neighbours.cancel(job)
+        elif target == self._config.node:  # of a group, another member may hold it
+            self._neighbours.cancel_unknown(address, wanted)
+
+    def _start(self, work: Awaitable[None], message: Inbound) -> None:
+        task = asyncio.ensure_future(self._guarded(work, message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Awaitable[None], message: Inbound) -> None:
+        """Outermost line of a message's task: a bug of ours must not stop the intake, nor block the acks."""
+        try:
+            await work
+        except StoreError as exc:
+            log.error("intake_store_failed", reason=str(exc), hint=exc.hint)
+        except Exception:
+            log.exception("intake_failed", topic_levels=message.topic.count("/"))
+        finally:
+            self._neighbours.ack(message)
+
+
+def _echoes(message: Inbound) -> dict[str, Any]:
+    """Return what every answer repeats: correlation data and the user properties that begin with x-.
+
+    Raises:
+        RequestError: It is more than is kept for a sender.
+    """
+    properties = tuple((name, value) for name, value in message.user_properties if name.startswith("x-"))
+    size = len(message.correlation_data or b"") + sum(
+        len(k.encode()) + len(v.encode()) for k, v in properties
+    )
+    if size > _ECHO_BYTES:
+        raise RequestError(
+            Code.TOO_LARGE,
+            f"correlation data and x- user properties have {size} bytes, the limit is {_ECHO_BYTES}",
+            "Keep what belongs to the request yourself, under its id.",
+        )
+    return {"correlation_data": message.correlation_data, "user_properties": properties}

@@ -1,0 +1,190 @@
+"""The JSON of a request, checked field by field; every field is hostile until it has passed here."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rkllm_mqtt.core.errors import Code, RequestError
+from rkllm_mqtt.core.topics import is_id
+
+_MAX_MESSAGES = 1000
+_MAX_STOPS = 16
+_MAX_NAMES = 32
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+StopString = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class _Wire(BaseModel):
+    # strict: "5" is no number and 1 is no boolean; what an API client sends by mistake must not run.
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, frozen=True)
+
+
+class TextPart(_Wire):
+    """A part of a message's content; only text is understood."""
+
+    type: str
+    text: str | None = None
+
+
+class Message(_Wire):
+    """One message of the conversation."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+
+
+class WireRequest(_Wire):
+    """A request as it was sent; None is absent."""
+
+    prompt: str | None = None
+    messages: Annotated[list[Message], Field(max_length=_MAX_MESSAGES)] | None = None
+    id: str | None = None
+    stream: bool | None = None
+    model: Name | None = None
+    preset: Name | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=5)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    repeat_penalty: Annotated[float, Field(gt=0, le=5)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    mirostat: Literal[0, 1, 2] | None = None
+    mirostat_tau: Annotated[float, Field(gt=0, le=100)] | None = None
+    mirostat_eta: Annotated[float, Field(gt=0, le=10)] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=_MAX_STOPS)] | None = None
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    response_format: dict[str, Any] | None = None
+    conversation_id: str | None = None
+    thinking: bool | None = None
+    priority: Literal["interactive", "normal", "background"] | None = None
+    ttl_s: Annotated[float, Field(gt=0)] | None = None
+    reply_qos: Literal[0, 1] | None = None
+    retain: bool | None = None
+    reply_bytes: Annotated[int, Field(ge=16)] | None = None
+
+    @property
+    def unknown(self) -> list[str]:
+        """Return the names of fields that the protocol does not have, at most 32, each at most 64 long."""
+        return [name[:64] for name in list(self.model_extra or {})[:_MAX_NAMES]]
+
+
+_NOT_YET = {
+    "tools": "tool calls are not parsed by this version",
+    "response_format": "formats are not validated by this version",
+    "conversation_id": "conversations are not kept by this version",
+}
+
+
+def parse_wire(payload: bytes) -> WireRequest:
+    """Return the request of a JSON payload.
+
+    Raises:
+        RequestError: `invalid_json` when it does not parse, else `invalid_request` or `unsupported`.
+    """
+    try:
+        wire = WireRequest.model_validate_json(payload)
+    except ValidationError as exc:
+        raise _explain(exc) from None
+    if wire.id is not None and not is_id(wire.id):
+        raise RequestError(
+            Code.INVALID_REQUEST,
+            "id: not a valid id",
+            "Use 1 to 64 of A-Z a-z 0-9 . _ : -, not `event` or `delta`.",
+        )
+    for name, reason in _NOT_YET.items():
+        if getattr(wire, name):
+            raise RequestError(Code.UNSUPPORTED, f"{name}: {reason}", f"Send the request without {name}.")
+    return wire
+
+
+def conversation(wire: WireRequest) -> tuple[dict[str, Any], ...]:
+    """Return the messages of a request; a prompt is one user message.
+
+    Raises:
+        RequestError: There is no question in it, or content that is not text.
+    """
+    if (wire.prompt is None) == (wire.messages is None):
+        both = wire.prompt is not None
+        message = (
+            "prompt and messages are both given" if both else "there is no prompt and there are no messages"
+        )
+        raise RequestError(Code.INVALID_REQUEST, message, "Give either `prompt` or `messages`.")
+    if wire.prompt is not None:
+        return (user_message(wire.prompt),)
+    messages = tuple(_plain(message) for message in wire.messages or ())
+    if not any(message["role"] != "system" for message in messages):
+        raise RequestError(Code.INVALID_REQUEST, "messages: there is no user message", "Add one.")
+    return messages
+
+
+def user_message(text: str) -> dict[str, Any]:
+    """Return the message of a user.
+
+    Raises:
+        RequestError: The text is blank or cannot be given to the library.
+    """
+    if not text.strip():
+        raise RequestError(Code.INVALID_REQUEST, "the prompt is empty", "Send some text.")
+    return {"role": "user", "content": _clean(text)}
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    if isinstance(message.content, list):
+        parts = [_part(part) for part in message.content]
+        content: str | None = "".join(parts)
+    else:
+        content = message.content
+    plain: dict[str, Any] = {"role": message.role, "content": None if content is None else _clean(content)}
+    if message.role == "user" and not (content or "").strip():
+        raise RequestError(Code.INVALID_REQUEST, "messages: a user message is empty", "Send some text.")
+    for name in ("name", "tool_calls", "tool_call_id"):
+        value = getattr(message, name)
+        if value is not None:
+            plain[name] = value
+    return plain
+
+
+def _part(part: TextPart) -> str:
+    if part.type != "text" or part.text is None:
+        raise RequestError(
+            Code.UNSUPPORTED,
+            f"messages: content of type {part.type[:32]!r} is not supported",
+            "Send text only.",
+        )
+    return part.text
+
+
+def _clean(text: str) -> str:
+    # The library takes C strings: everything behind a NUL would silently be cut off.
+    if "\0" in text:
+        raise RequestError(Code.INVALID_REQUEST, "the text holds a NUL character", "Remove it.")
+    return text
+
+
+def _explain(error: ValidationError) -> RequestError:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    if first["type"] == "json_invalid":
+        return RequestError(
+            Code.INVALID_JSON,
+            f"not valid JSON: {first['msg'].removeprefix('Invalid JSON: ')}",
+            "Send one JSON object.",
+        )
+    where = ".".join(str(part)[:64] for part in first["loc"] if not _is_branch(part))
+    if not where:
+        return RequestError(Code.INVALID_JSON, "the payload is not a JSON object", "Send one JSON object.")
+    return RequestError(
+        Code.INVALID_REQUEST,
+        f"{where}: {first['msg'][:200]}",
+        "`rkllm/<node>/info` and the README show the fields.",
+    )
+
+
+def _is_branch(part: int | str) -> bool:
+    """Return whether a part of an error's place names a branch of a union rather than a field."""
+    return isinstance(part, str) and (part in ("str", "constrained-str") or "[" in part)

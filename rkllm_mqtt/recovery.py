@@ -1,0 +1,70 @@
+"""Take up the unfinished jobs that an earlier process left in the journal."""
+
+import time
+from collections.abc import Collection, Sequence
+
+from rkllm_mqtt.core.chat import Address, ChatRequest
+from rkllm_mqtt.core.errors import Code, Fault
+from rkllm_mqtt.core.job import JobEvent, JobRecord
+from rkllm_mqtt.core.live import LiveJobs
+from rkllm_mqtt.core.verdict import CANCELLED, Ended
+from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.deadlines import Deadlines
+from rkllm_mqtt.outcomes import Outcomes
+
+_EVENTS_PER_BOOT = 1_000_000
+"""The `n` of a job's events must go on rising after a restart, though nobody stored the last one."""
+
+
+def revive(record: JobRecord, boots: int, now: float) -> Job:
+    """Return the live job of a journal row; `now` in seconds of the journal clock."""
+    waited_s = max(0.0, time.time() - record.accepted_at)  # a board without a clock boots in the past
+    return Job(
+        seq=record.seq,
+        id=record.id,
+        request=ChatRequest.from_json(record.request),
+        address=Address.from_json(record.address, record.target, record.client),
+        priority=record.priority,
+        accepted_at=record.accepted_at,
+        queued_at=now - waited_s,
+        deadline=record.deadline if record.deadline is not None else float("inf"),
+        attempt=record.attempt,
+        crashes=record.crashes,
+        events=boots * _EVENTS_PER_BOOT,
+    )
+
+
+async def recover_jobs(
+    records: Sequence[JobRecord],
+    boots: int,
+    now: float,
+    live: LiveJobs,
+    deadlines: Deadlines,
+    outcomes: Outcomes,
+    model_ids: Collection[str],
+) -> None:
+    """Put the jobs back in their order; those that cannot run any more get their outcome.
+
+    Args:
+        records: Unfinished, in order of acceptance.
+        boots: How often a daemon has started on this journal.
+        now: Seconds of the journal clock.
+        live: Takes the jobs.
+        deadlines: Watches them.
+        outcomes: Ends those that were cancelled, or whose model is gone.
+        model_ids: The models of this configuration.
+    """
+    for record in records:
+        job = revive(record, boots, now)
+        live.add(job)
+        if record.cancel_requested:
+            await outcomes.end_unrun(job, CANCELLED)
+        elif job.request.model not in model_ids:
+            fault = Fault(
+                Code.UNKNOWN_MODEL,
+                f"the model {job.request.model!r} is not configured any more",
+                "Models of this node: " + ", ".join(model_ids),
+            )
+            await outcomes.end_unrun(job, Ended(JobEvent.GAVE_UP, "error", fault))
+        else:
+            deadlines.watch(job)

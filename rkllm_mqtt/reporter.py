@@ -1,0 +1,121 @@
+"""Say what the daemon is and does: the retained topics info, queue, health and stats.
+
+Rule 1: `queue` follows a change within a second and is never published more often.
+Rule 2: `health` comes on change and every 30 s: its `at` is how a reader knows that we live.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rkllm_mqtt.core.answers import encode
+from rkllm_mqtt.core.health import Reason, assess
+from rkllm_mqtt.core.topics import Topics
+from rkllm_mqtt.mqtt.messages import Outbound
+
+_QUEUE_S = 1.0
+_HEALTH_S = 30.0
+_HEALTH_LOOK_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Where the members of each topic come from; called at each publish."""
+
+    info: Callable[[], Mapping[str, Any]]
+    queue: Callable[[], Mapping[str, Any]]
+    health: Callable[[], tuple[Mapping[str, Any], list[Reason]]]
+    """Members without `at`, `status` and `reasons`; and the reasons."""
+    stats: Callable[[], Mapping[str, Any]]
+
+
+class Reporter:
+    """Publishes the retained state."""
+
+    def __init__(
+        self,
+        topics: Topics,
+        views: Views,
+        publish: Callable[[Outbound], object],
+        connected: Callable[[], bool],
+    ) -> None:
+        self._topics = topics
+        self._views = views
+        self._publish = publish
+        self._connected = connected
+        self._changed = asyncio.Event()
+        self._last_queue = b""
+        self._last_reasons: list[Reason] | None = None
+        self._health_at = 0.0
+
+    def changed(self) -> None:
+        """The queue or the slot has changed."""
+        self._changed.set()
+
+    def health(self) -> dict[str, Any]:
+        """Return the members of `health` as they are now."""
+        members, reasons = self._views.health()
+        return {
+            "at": int(time.time()),
+            "status": assess(reasons),
+            "reasons": [reason.members() for reason in reasons],
+            **members,
+        }
+
+    def announce(self) -> None:
+        """Publish everything: the broker may have forgotten it. `status` comes last, when all is true."""
+        self._retain("info", encode(self._views.info()))
+        self._tell_queue(force=True)
+        self._tell_health()
+        self._tell_stats()
+        self._retain("status", b"online")
+
+    def tell_info(self) -> None:
+        """Publish `info` again: a model was loaded."""
+        if self._connected():
+            self._retain("info", encode(self._views.info()))
+
+    def offline(self) -> Outbound:
+        """Return the message that says we are gone: the will, and the farewell."""
+        return Outbound(self._topics.state("status"), b"offline", qos=1, retain=True)
+
+    async def run_queue(self) -> None:
+        """Publish the queue on change; cancelled by the daemon's task group."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            self._tell_queue(force=False)
+            # A change within the pause waits for its end: at most one message a second.
+            await asyncio.sleep(_QUEUE_S)
+
+    async def run_health(self) -> None:
+        """Publish health and stats; cancelled by the daemon's task group."""
+        while True:
+            await asyncio.sleep(_HEALTH_LOOK_S)
+            if not self._connected():
+                continue
+            _, reasons = self._views.health()
+            due = asyncio.get_running_loop().time() - self._health_at >= _HEALTH_S
+            if due:
+                self._tell_stats()
+            if due or reasons != self._last_reasons:
+                self._tell_health()
+
+    def _tell_queue(self, *, force: bool) -> None:
+        payload = encode(self._views.queue())
+        if self._connected() and (force or payload != self._last_queue):
+            self._last_queue = payload
+            self._retain("queue", payload)
+
+    def _tell_health(self) -> None:
+        self._health_at = asyncio.get_running_loop().time()
+        self._last_reasons = self._views.health()[1]
+        self._retain("health", encode(self.health()))
+
+    def _tell_stats(self) -> None:
+        self._publish(Outbound(self._topics.state("stats"), encode(self._views.stats()), qos=0, retain=True))
+
+    def _retain(self, name: str, payload: bytes) -> None:
+        self._publish(Outbound(self._topics.state(name), payload, qos=1, retain=True))

@@ -1,0 +1,199 @@
+"""One run inside the worker: bytes of tokens in, frames of text out, ended by stop string, limit or abort."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rkllmrt
+from rkllm_mqtt.core.repetition import RepetitionDetector
+from rkllm_mqtt.core.stops import StopFilter
+from rkllm_mqtt.core.utf8 import Utf8Stream
+from rkllm_mqtt.runtime.frames import Frame
+
+# Tokens that come faster than this share a frame; at the pace of an NPU, 15 to 80 ms, each has its own.
+_FRAME_INTERVAL_S = 0.001
+
+# A loop this long is no list or table any more; shorter answers end by their own limit.
+_LOOP_TOKENS = 512
+
+_SAMPLING_PARAMS = (
+    "top_k",
+    "top_p",
+    "temperature",
+    "repeat_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+    "mirostat",
+    "mirostat_tau",
+    "mirostat_eta",
+)
+
+
+class Generation:
+    """A run from its order to its `done` frame."""
+
+    def __init__(
+        self, model: rkllmrt.Model, window: int, order: Frame, send: Callable[[Frame], None]
+    ) -> None:
+        self.number: int = order["gen"]
+        self._model = model
+        self._window = window
+        self._order = order
+        self._send = send
+        self._max_tokens: int = order["max_tokens"]
+        self._library_limits = model.library.capabilities.per_run_max_new_tokens
+        self._utf8 = Utf8Stream()
+        self._stops = StopFilter(order["stops"], drop=order["specials"])
+        self._repetition = RepetitionDetector(min_tokens=_LOOP_TOKENS)
+        self._lock = threading.Lock()
+        self._pieces: list[str] = []
+        self._tokens = 0
+        self._sent_at = float("-inf")
+        self._late = threading.Event()
+        self._reason: str | None = None
+        self._entered = False
+        self._first_token_at: float | None = None
+
+    def abort(self) -> None:
+        """End the run after the step in progress; from any thread, also before it began."""
+        with self._lock:
+            if self._reason is None:
+                self._reason = "aborted"
+            entered = self._entered
+        if entered:
+            self._model.abort()
+
+    def run(self) -> Frame:
+        """Run to the end and return the `done` frame; every other frame is sent on the way."""
+        flusher = threading.Thread(target=self._flush_late, name="flusher", daemon=True)
+        flusher.start()
+        began = time.monotonic()
+        try:
+            end = self._generate()
+        finally:
+            ended = time.monotonic()
+            self._entered = False
+            self._late_ends(flusher)
+        self._flush_rest()
+        first = self._first_token_at
+        return {
+            "t": "done",
+            "gen": self.number,
+            "tokens": self._tokens,
+            "run_ms": (ended - began) * 1000,
+            "prefill_ms": None if first is None else (first - began) * 1000,
+            "generate_ms": None if first is None else (ended - first) * 1000,
+            **end,
+        }
+
+    def _generate(self) -> dict[str, Any]:
+        with self._lock:
+            if self._reason is not None:  # aborted between its frame and here
+                return {"reason": self._reason}
+            self._entered = True
+        try:
+            outcome = self._enter()
+        except rkllmrt.RunFailed as exc:
+            return self._failed(exc)
+        except rkllmrt.RkllmError as exc:
+            return {"reason": "error", "message": str(exc), "hint": exc.hint, "stuck": True}
+        if self._reason is None:
+            limited = self._tokens >= self._max_tokens
+            self._reason = "length" if limited else "stop"
+        perf = outcome.perf
+        return {
+            "reason": self._reason,
+            "computed_tokens": None if perf is None else perf.prefill_tokens,
+            "memory_mb": None if perf is None else perf.memory_usage_mb,
+        }
+
+    def _enter(self) -> rkllmrt.RunOutcome:
+        prompt = rkllmrt.PromptInput(self._order["prompt"], enable_thinking=self._order["thinking"])
+        try:
+            return self._model.generate(prompt, self._params(), self._on_token)
+        except rkllmrt.RunFailed as exc:
+            if exc.callbacks or self._too_long():
+                raise
+        # A handle is sometimes stuck at -1 after an aborted run; dropping its KV often mends it, and
+        # costs less than loading the model again.
+        with contextlib.suppress(rkllmrt.RkllmError):
+            self._model.clear_kv_cache()
+        return self._model.generate(prompt, self._params(), self._on_token)
+
+    def _too_long(self) -> bool:
+        # A prompt of fewer bytes than the window has tokens cannot be too long, whatever the tokenizer.
+        return len(self._order["prompt"].encode("utf-8")) >= self._window
+
+    def _params(self) -> rkllmrt.RunParams:
+        capabilities = self._model.library.capabilities
+        sampling = None
+        if self._order["sampling"] and capabilities.per_run_sampling:
+            given = self._order["sampling"]
+            sampling = rkllmrt.Sampling(**{name: given[name] for name in _SAMPLING_PARAMS if name in given})
+        return rkllmrt.RunParams(
+            max_new_tokens=self._max_tokens if self._library_limits else None, sampling=sampling
+        )
+
+    def _failed(self, exc: rkllmrt.RunFailed) -> dict[str, Any]:
+        if exc.context_too_long_likely and self._too_long():
+            return {"reason": "context", "message": f"the prompt does not fit {self._window} tokens"}
+        return {"reason": "error", "message": str(exc), "hint": exc.hint, "stuck": True}
+
+    def _on_token(self, raw: bytes | None, token_id: int) -> None:
+        """Take one token from the library; called for each, so nothing here may be slow."""
+        if self._reason is not None or raw is None:
+            return  # a step that was under way when the run ended, or the end-of-sequence step
+        now = time.monotonic()
+        if self._first_token_at is None:
+            self._first_token_at = now
+        with self._lock:
+            self._tokens += 1
+            piece = self._utf8.feed(raw)
+            if piece:
+                piece = self._stops.feed(piece)
+            self._pieces.append(piece)
+            if self._stops.stopped is not None:
+                self._reason = "stop"
+            elif self._tokens >= self._max_tokens and not self._library_limits:
+                self._reason = "length"
+            elif self._repetition.feed((token_id, raw)):
+                self._reason = "repetition"
+            if now - self._sent_at >= _FRAME_INTERVAL_S:
+                self._flush(now)
+            elif not self._late.is_set():
+                self._late.set()
+        if self._reason is not None:
+            self._model.abort()
+
+    def _flush(self, now: float) -> None:
+        self._send({"t": "tokens", "gen": self.number, "n": self._tokens, "d": self._pieces})
+        self._pieces = []
+        self._sent_at = now
+
+    def _flush_late(self) -> None:
+        """Send what came too fast for a frame of its own, then silence; a thread of each run."""
+        while True:
+            self._late.wait()
+            if not self._entered:
+                return
+            # The pause is the grouping itself, not a wait for something.
+            time.sleep(_FRAME_INTERVAL_S)
+            with self._lock:
+                self._late.clear()
+                if self._pieces:
+                    self._flush(time.monotonic())
+
+    def _late_ends(self, flusher: threading.Thread) -> None:
+        self._late.set()
+        flusher.join(_FRAME_INTERVAL_S * 1000)
+
+    def _flush_rest(self) -> None:
+        with self._lock:
+            if self._stops.stopped is None:
+                rest = self._stops.feed(self._utf8.flush()) + self._stops.flush()
+                if rest:
+                    self._pieces.append(rest)
+            if self._pieces:
+                self._flush(time.monotonic())

@@ -1,0 +1,114 @@
+"""What the daemon asks of the worker: load this, run that; plain values that become frames."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rkllm_mqtt.config import Config, ModelConfig
+
+LIBRARY_PATHS = (
+    Path("/usr/lib/librkllmrt.so"),
+    Path("/usr/local/lib/librkllmrt.so"),
+    Path("/usr/lib/aarch64-linux-gnu/librkllmrt.so"),
+    Path("/opt/rkllm/librkllmrt.so"),
+)
+"""Where a library is looked for when none is configured."""
+
+
+_DEMO_CONTEXT_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOrder:
+    """The first frame of a worker: which library, which model, how."""
+
+    library: str | None
+    """Path of the shared library; None builds and loads the simulator."""
+    version: str | None
+    simulator_version: str
+    model_id: str
+    file: str | None
+    """Model file; None is the simulator's demonstration model."""
+    raw: bool
+    """Render the chat template ourselves and switch off the runtime's own."""
+    params: Mapping[str, int | float | bool]
+    """Fields of rkllmrt.ModelParams."""
+
+    def frame(self) -> Mapping[str, Any]:
+        """Return the `load` frame."""
+        return {"op": "load", **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class RunOrder:
+    """One run of the slot."""
+
+    prompt: str
+    max_tokens: int
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    stops: tuple[str, ...] = ()
+    """Strings that end the run; none of their characters is delivered."""
+    specials: tuple[str, ...] = ()
+    """Strings that are dropped from the text while the run goes on."""
+    thinking: bool = False
+    """For the runtime's own template only."""
+    first_token_limit_s: float = 60
+    """Longest silence before the first token."""
+
+    def frame(self, generation: int) -> Mapping[str, Any]:
+        """Return the `run` frame."""
+        return {
+            "op": "run",
+            "gen": generation,
+            "prompt": self.prompt,
+            "max_tokens": self.max_tokens,
+            "sampling": self.sampling,
+            "stops": self.stops,
+            "specials": self.specials,
+            "thinking": self.thinking,
+        }
+
+
+def find_library(config: Config) -> Path | None:
+    """Return the native library to load; None means the simulator."""
+    runtime = config.runtime
+    if runtime.simulator:
+        return None
+    if runtime.library is not None:
+        return runtime.library
+    # Without a model of one's own there is nothing that a real library could load.
+    if not config.models or all(model.file.suffix == ".sim" for model in config.models):
+        return None
+    return next((path for path in LIBRARY_PATHS if path.is_file()), None)
+
+
+def load_order(config: Config, model: ModelConfig | None) -> LoadOrder:
+    """Return how to load a configured model; None is the demonstration model."""
+    runtime = config.runtime
+    library = find_library(config)
+    params: dict[str, int | float | bool] = {
+        # Special tokens stay in the text: the daemon guards the family's stop markers itself.
+        "skip_special_token": False,
+        "max_context_len": model.context_tokens if model else _DEMO_CONTEXT_TOKENS,
+    }
+    if model is not None:
+        params["max_new_tokens"] = config.limits.max_tokens
+        params.update(model.sampling.model_dump(exclude_none=True))
+    if runtime.enabled_cpus is not None:
+        params["enabled_cpus_num"] = runtime.enabled_cpus
+    if runtime.cpu_mask is not None:
+        params["enabled_cpus_mask"] = runtime.cpu_mask
+    if runtime.npu_domain is not None:
+        params["base_domain_id"] = runtime.npu_domain
+    if runtime.embed_flash is not None:
+        params["embed_flash"] = runtime.embed_flash
+    return LoadOrder(
+        library=str(library) if library else None,
+        version=runtime.version if library else None,
+        simulator_version=runtime.simulator_version,
+        model_id=model.id if model else "demo",
+        file=str(model.file) if model else None,
+        raw=model is None or model.template != "runtime",
+        params=params,
+    )

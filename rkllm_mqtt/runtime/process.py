@@ -1,0 +1,174 @@
+"""One worker process: start it, speak frames with it, see it end."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+from rkllm_mqtt.core.errors import ModelUnavailable, SlotLost
+from rkllm_mqtt.logs import get_logger
+from rkllm_mqtt.runtime.frames import Frame, FrameError, FrameReader, encode_frame
+from rkllm_mqtt.runtime.order import LoadOrder
+from rkllm_mqtt.runtime.output import LibraryOutput
+
+log = get_logger(__name__)
+_library_log = get_logger("rkllm_mqtt.library")
+
+# After SIGKILL only a process that hangs inside the NPU driver stays; it is reported, not waited for.
+_KILL_WAIT_S = 10.0
+_OUTPUT_BYTES = 65_536
+
+
+class WorkerProcess(asyncio.Protocol):
+    """A child process that holds one model."""
+
+    def __init__(self, on_frame: Callable[[Frame], None], library_log_level: int) -> None:
+        self._on_frame = on_frame
+        self._library_log_level = library_log_level
+        self._frames = FrameReader()
+        self._transport: asyncio.WriteTransport | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._killed: str | None = None
+        self._failure: Frame | None = None
+        loop = asyncio.get_running_loop()
+        self.hello: asyncio.Future[Frame] = loop.create_future()
+        """Which library it has opened."""
+        self.ready: asyncio.Future[Frame] = loop.create_future()
+        """The model is loaded; raises ModelUnavailable or SlotLost."""
+        self.gone: asyncio.Future[SlotLost] = loop.create_future()
+        """The connection has ended; the process may take a moment longer."""
+        self.output = LibraryOutput(_log_library)
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process id; None before the start."""
+        return self._process.pid if self._process else None
+
+    async def start(self, order: LoadOrder) -> None:
+        """Spawn the process and let it load; `ready` tells how that went."""
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            environment = {**os.environ, "RKLLM_LOG_LEVEL": str(self._library_log_level)}
+            for name in [name for name in environment if name.startswith("RKLLM_MQTT_")]:
+                del environment[name]  # the library has no business with the broker's password
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "rkllm_mqtt.runtime.worker", str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=(theirs.fileno(),),
+                env=environment,
+                start_new_session=True,  # Ctrl-C in the daemon's terminal is for the daemon alone
+            )  # fmt: skip
+        await loop.create_connection(lambda: self, sock=ours)
+        self.command(order.frame())
+
+    async def watch_output(self) -> None:
+        """Read what the library prints until it ends; belongs to the slot's task group."""
+        if self._process is None or self._process.stdout is None:
+            return
+        while data := await self._process.stdout.read(_OUTPUT_BYTES):
+            self.output.feed(data)
+
+    def command(self, frame: Frame) -> None:
+        """Send a frame; nothing happens when the process is gone."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode_frame(frame))
+
+    def kill(self, reason: str) -> None:
+        """End the process at once; `gone` follows."""
+        if self._process is None or self.gone.done():
+            return
+        self._killed = reason
+        log.warning("worker_killed", pid=self._process.pid, reason=reason)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGKILL)
+        self._lose()
+
+    async def exited(self) -> bool:
+        """Wait until the process has ended; False when it cannot be killed."""
+        if self._process is None:
+            return True
+        try:
+            await asyncio.wait_for(self._process.wait(), _KILL_WAIT_S)
+        except TimeoutError:
+            return False
+        return True
+
+    async def stop(self, timeout_s: float) -> None:
+        """End the process in order: destroy the model, then exit; kill it when that takes too long."""
+        self.command({"op": "stop"})
+        if self._process is not None:
+            try:
+                await asyncio.wait_for(self._process.wait(), timeout_s)
+            except TimeoutError:
+                self.kill("did not stop in time")
+                await self.exited()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        if isinstance(transport, asyncio.WriteTransport):
+            self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Dispatch the frames in `data`."""
+        try:
+            for frame in self._frames.feed(data):
+                self._take(frame)
+        except (FrameError, KeyError, TypeError, ValueError) as exc:
+            self.kill(f"sent a frame that cannot be read: {exc!r}")
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """The process closed its end, which it does only by ending."""
+        self._lose()
+
+    def _take(self, frame: Frame) -> None:
+        match frame["t"]:
+            case "hello":
+                self.hello.set_result(frame)
+            case "ready":
+                self.ready.set_result(frame)
+            case "failed":
+                self._failure = frame
+            case _:
+                self._on_frame(frame)
+
+    def _lose(self) -> None:
+        if self.gone.done():
+            return
+        if self._transport is not None:
+            self._transport.close()
+        lost = SlotLost(self._killed or "the model process ended")
+        self.gone.set_result(lost)
+        if not self.ready.done():
+            self.ready.set_exception(self._load_error(lost))
+            self.ready.exception()  # whoever waits gets it; nobody may be waiting
+        if not self.hello.done():
+            self.hello.cancel()
+
+    def _load_error(self, lost: SlotLost) -> Exception:
+        if self._failure is None:
+            return lost
+        line, hint = self.output.why()
+        message = str(self._failure["message"])
+        return ModelUnavailable(f"{message}: {line}" if line else message, hint or str(self._failure["hint"]))
+
+    @property
+    def exit_status(self) -> int | None:
+        """Return the exit status, negative for a signal; None while it runs."""
+        return self._process.returncode if self._process else None
+
+
+def _log_library(level: str, line: str) -> None:
+    if level == "info":
+        _library_log.debug("library_says", line=line)
+    elif level == "warning":
+        _library_log.warning("library_warns", line=line)
+    else:
+        _library_log.error("library_fails", line=line)

@@ -1,0 +1,173 @@
+"""The daemon's view of one run: its clocks, its abort and its end."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rkllm_mqtt.core.errors import SlotLost
+from rkllm_mqtt.runtime.frames import Frame
+from rkllm_mqtt.runtime.order import RunOrder
+
+
+class EndReason(StrEnum):
+    """Why a run ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    REPETITION = "repetition"
+    ABORTED = "aborted"
+    REVOKED = "revoked"
+    """It had not begun; nothing was computed."""
+    CONTEXT = "context"
+    """The prompt does not fit the model's window."""
+    ERROR = "error"
+    """The library refused or failed; it may go better next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """What the worker said at the end of a run."""
+
+    reason: EndReason
+    tokens: int = 0
+    run_ms: float = 0.0
+    """From the entry into the library's run to its return."""
+    prefill_ms: float | None = None
+    """From the entry to the first token."""
+    generate_ms: float | None = None
+    computed_tokens: int | None = None
+    """Prompt tokens that were not in the KV cache; None where the runtime does not say."""
+    message: str = ""
+    hint: str = ""
+
+    @classmethod
+    def of(cls, frame: Frame) -> "RunEnd":
+        """Return the end that a `done` frame tells."""
+        return cls(
+            EndReason(frame["reason"]),
+            frame.get("tokens", 0),
+            frame.get("run_ms", 0.0),
+            frame.get("prefill_ms"),
+            frame.get("generate_ms"),
+            frame.get("computed_tokens"),
+            frame.get("message", ""),
+            frame.get("hint", ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """The clocks of a run, seconds."""
+
+    silence_s: float
+    """Longest silence between two tokens."""
+    whole_s: float
+    """Longest run."""
+    grace_s: float
+    """Wait after an abort, beside twice the prefill that may be left."""
+
+
+class Run:
+    """A run that was handed to the worker; ends exactly once."""
+
+    def __init__(
+        self,
+        generation: int,
+        order: RunOrder,
+        watch: Watch,
+        on_pieces: Callable[[Sequence[str], int], None],
+        command: Callable[[Frame], None],
+        kill: Callable[[str], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.generation = generation
+        self.order = order
+        self.started: asyncio.Future[None] = loop.create_future()
+        """Resolves when the worker enters the library; cancelled when it never does."""
+        self.ended: asyncio.Future[RunEnd] = loop.create_future()
+        """Resolves with the end, or raises SlotLost."""
+        self.tokens = 0
+        self.started_at: float | None = None
+        """Seconds of the event loop's clock."""
+        self.stalled: str | None = None
+        """Why the watch ended the run; None when it did not."""
+        self.timed_out = False
+        """The watch ended it because the whole run took too long, not because the library was silent."""
+        self._watch = watch
+        self._on_pieces = on_pieces
+        self._command = command
+        self._kill = kill
+        self._loop = loop
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._aborting = False
+
+    def abort(self) -> None:
+        """End the run after the step in progress; the worker is killed when that does not happen in time."""
+        if self._aborting or self.ended.done():
+            return
+        self._aborting = True
+        self._command({"op": "abort", "gen": self.generation})
+        prefill_left = 0.0 if self.tokens or self.started_at is None else self.order.first_token_limit_s
+        self._arm(prefill_left + self._watch.grace_s)
+
+    def revoke(self) -> None:
+        """Take the run back if it has not begun."""
+        if not self.ended.done():
+            self._command({"op": "revoke", "gen": self.generation})
+
+    def take(self, frame: Frame) -> None:
+        """Take a frame of this generation."""
+        match frame["t"]:
+            case "started":
+                self.started_at = self._loop.time()
+                if not self.started.done():
+                    self.started.set_result(None)
+                if not self._aborting:
+                    self._arm(self.order.first_token_limit_s)
+            case "tokens":
+                self.tokens = frame["n"]
+                if not self._aborting:
+                    self._due = self._loop.time() + self._watch.silence_s
+                    self._on_pieces(frame["d"], self.tokens)
+            case "done":
+                self._finish(RunEnd.of(frame), None)
+
+    def lost(self, error: SlotLost) -> None:
+        """The worker is gone."""
+        self._finish(None, error)
+
+    def _finish(self, end: RunEnd | None, error: SlotLost | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.started.done():
+            self.started.cancel()
+        if self.ended.done():
+            return
+        if end is not None:
+            self.ended.set_result(end)
+        else:
+            self.ended.set_exception(error or SlotLost("the worker is gone"))
+
+    def _arm(self, seconds: float) -> None:
+        self._due = self._loop.time() + seconds
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._due, self._look)
+
+    def _look(self) -> None:
+        """The timer fired: late tokens may have moved what is due."""
+        now = self._loop.time()
+        started = self.started_at if self.started_at is not None else now
+        too_long = now - started >= self._watch.whole_s
+        if now < self._due and not too_long:
+            self._timer = self._loop.call_at(min(self._due, started + self._watch.whole_s), self._look)
+            return
+        if self._aborting:
+            self._kill("did not answer an abort in time")
+            return
+        waited_for = "between two tokens" if self.tokens else "before the first token"
+        self.timed_out = too_long
+        self.stalled = f"the library was silent for too long {waited_for}"
+        self.abort()

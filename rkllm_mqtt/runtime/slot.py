@@ -1,0 +1,281 @@
+"""The slot: keeps a worker with a loaded model running, hands it runs, and survives whatever it does.
+
+Rule 1: at most one run is being computed and one is staged behind it; a staged run can be revoked.
+Rule 2: when a worker is gone every run in it ends with SlotLost at once, and a new worker is started.
+Rule 3: losing workers again and again, without a finished run in between, slows the restarts down.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rkllm_mqtt.config import Config, ModelConfig
+from rkllm_mqtt.core.errors import ModelUnavailable, SlotLost
+from rkllm_mqtt.core.health import Reason
+from rkllm_mqtt.logs import get_logger
+from rkllm_mqtt.runtime.frames import Frame
+from rkllm_mqtt.runtime.order import RunOrder, find_library, load_order
+from rkllm_mqtt.runtime.process import WorkerProcess
+from rkllm_mqtt.runtime.run import Run, Watch
+
+log = get_logger(__name__)
+
+DEPTH = 2
+"""Runs in the worker: the one being computed and the one staged behind it."""
+_FREE_RESTARTS = 3
+_FIRST_PAUSE_S = 0.5
+_STOP_S = 10.0
+_FILE_POLL_S = 0.5
+
+
+@dataclass(slots=True)
+class SlotFacts:
+    """What is known of the library and the model; kept when the worker is gone."""
+
+    version: str | None = None
+    abi: str | None = None
+    simulated: bool = False
+    capabilities: dict[str, bool] = field(default_factory=dict)
+    output: dict[str, str] = field(default_factory=dict)
+    """What the library printed: driver, platform, toolkit, context_limit, ..."""
+    warnings: tuple[str, ...] = ()
+
+
+class Slot:
+    """The one place where models run."""
+
+    def __init__(self, config: Config, on_change: Callable[[], None]) -> None:
+        self._config = config
+        self._on_change = on_change
+        self._models: dict[str, ModelConfig | None] = {model.id: model for model in config.models} or {
+            "demo": None
+        }
+        self._wanted = next(iter(self._models))
+        self._worker: WorkerProcess | None = None
+        self._runs: dict[int, Run] = {}
+        self._generation = 0
+        self._losses = 0
+        self._recycle = asyncio.Event()
+        self._closing = False
+        self.facts = SlotFacts(simulated=find_library(config) is None)
+        self.loaded: str | None = None
+        """The model that is ready to run; None while loading or after a failure."""
+        self.loading_since: float | None = None
+        """Seconds of the event loop's clock."""
+        self.ready_since: float | None = None
+        self.restarts = 0
+        self.load_failures = 0
+        """Failed loads in a row."""
+        self.problem: Reason | None = None
+        """Why no model is loaded."""
+
+    @property
+    def model_ids(self) -> tuple[str, ...]:
+        """Return the models that can be asked for; the first is the default."""
+        return tuple(self._models)
+
+    def model(self, model_id: str) -> ModelConfig | None:
+        """Return the settings of a model; None for the demonstration model."""
+        return self._models[model_id]
+
+    @property
+    def wanted(self) -> str:
+        """Return the model that is loaded or being loaded."""
+        return self._wanted
+
+    @property
+    def pid(self) -> int | None:
+        """Return the worker's process id."""
+        return self._worker.pid if self._worker and not self._worker.gone.done() else None
+
+    @property
+    def room(self) -> int:
+        """Return how many more runs the slot takes now."""
+        return DEPTH - len(self._runs) if self.loaded is not None else 0
+
+    def use(self, model_id: str) -> None:
+        """Load another model; the runs in the slot must have ended."""
+        if model_id != self._wanted:
+            self._wanted = model_id
+            self.restart()
+
+    def restart(self) -> None:
+        """Replace the worker by a new one now."""
+        self.loaded = None
+        self._recycle.set()
+
+    def submit(self, order: RunOrder, on_pieces: Callable[[Sequence[str], int], None]) -> Run:
+        """Hand a run to the worker.
+
+        Args:
+            order: What to run.
+            on_pieces: Takes the pieces of text of each frame and the tokens made so far.
+
+        Raises:
+            SlotLost: There is no room; ask `room` first.
+        """
+        if self.room < 1 or self._worker is None:
+            raise SlotLost("no model is loaded")
+        self._generation += 1
+        runtime = self._config.runtime
+        watch = Watch(runtime.stall_timeout_s, runtime.run_timeout_s, runtime.abort_grace_s)
+        worker = self._worker
+        run = Run(self._generation, order, watch, on_pieces, worker.command, worker.kill)
+        self._runs[run.generation] = run
+        worker.command(order.frame(run.generation))
+        return run
+
+    async def run(self) -> None:
+        """Keep a worker alive until `close`; cancelled by the daemon's task group."""
+        try:
+            while not self._closing:
+                await self._serve_one_worker()
+                if not self._closing:
+                    await self._pause()
+        finally:
+            if self._worker is not None:
+                self._worker.kill("the daemon ends")
+
+    async def close(self) -> None:
+        """End the worker in order: destroy the model and let the process exit."""
+        self._closing = True
+        if self._worker is not None:
+            await self._worker.stop(_STOP_S)
+
+    async def _serve_one_worker(self) -> None:
+        """Start a worker, wait until it is gone, and clean up after it."""
+        loop = asyncio.get_running_loop()
+        self._recycle.clear()
+        model_id = self._wanted
+        worker = self._worker = WorkerProcess(self._take, self._config.runtime.log_level)
+        self.loading_since = loop.time()
+        self._on_change()
+        await worker.start(load_order(self._config, self._models[model_id]))
+        log.info("worker_started", pid=worker.pid, model=model_id)
+        output = asyncio.create_task(worker.watch_output(), name="library-output")
+        try:
+            await self._load(worker, model_id)
+            await self._until_replaced(worker)
+        finally:
+            self._lose_runs(worker.gone.result() if worker.gone.done() else SlotLost("the daemon ends"))
+            ended = await worker.exited()
+            output.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await output
+        self._after_exit(worker, ended)
+
+    async def _load(self, worker: WorkerProcess, model_id: str) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._config.runtime.load_timeout_s):
+                first: set[asyncio.Future[Any]] = {worker.hello, worker.gone}
+                await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+                self._learn(worker)
+                await asyncio.shield(worker.ready)
+        except TimeoutError:
+            worker.kill("the model did not load in time")
+            self._failed(
+                ModelUnavailable("the model did not load in time", "Raise `runtime.load_timeout_s`.")
+            )
+        except (ModelUnavailable, SlotLost) as exc:
+            self._failed(exc)
+        else:
+            self._learn(worker)
+            took = loop.time() - (self.loading_since or loop.time())
+            log.info("model_loaded", model=model_id, seconds=took, runtime=self.facts.version)
+            self.load_failures, self.problem = 0, None
+            if not self._recycle.is_set():
+                self.loaded = model_id
+                self.ready_since = loop.time()
+        self.loading_since = None
+        self._on_change()
+
+    async def _until_replaced(self, worker: WorkerProcess) -> None:
+        recycle = asyncio.create_task(self._recycle.wait(), name="slot-recycle")
+        try:
+            either: set[asyncio.Future[Any]] = {worker.gone, recycle}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not worker.gone.done():
+                await worker.stop(_STOP_S)
+        finally:
+            recycle.cancel()
+
+    def _after_exit(self, worker: WorkerProcess, ended: bool) -> None:
+        if self._closing or self._recycle.is_set():
+            return
+        self.restarts += 1
+        self._losses += 1
+        log.warning("worker_lost", pid=worker.pid, exit=worker.exit_status, losses=self._losses)
+        if not ended:
+            self.problem = Reason(
+                "npu_wedged",
+                f"the model process {worker.pid} cannot be ended: it hangs inside the NPU driver",
+                "Restart the board; nothing else frees the NPU.",
+                serious=True,
+            )
+        self._on_change()
+
+    def _failed(self, exc: Exception) -> None:
+        self.load_failures += 1
+        hint = getattr(exc, "hint", "") or "`rkllm-mqtt doctor` looks at the board and the model file."
+        self.problem = Reason("model_error", f"the model cannot be loaded: {exc}", hint, serious=True)
+        log.error("model_failed", model=self._wanted, failures=self.load_failures, reason=str(exc), hint=hint)
+
+    def _learn(self, worker: WorkerProcess) -> None:
+        if worker.hello.done() and not worker.hello.cancelled():
+            hello = worker.hello.result()
+            self.facts.version, self.facts.abi = hello["version"], hello["abi"]
+            self.facts.simulated = hello["simulated"]
+            self.facts.capabilities = dict(hello["capabilities"])
+            self.facts.warnings = tuple(hello["warnings"])
+        self.facts.output = dict(worker.output.facts)
+
+    def _take(self, frame: Frame) -> None:
+        """Take a frame of a run; late frames of an ended one are dropped."""
+        run = self._runs.get(frame["gen"])
+        if run is None:
+            return
+        if frame["t"] == "done":
+            del self._runs[frame["gen"]]
+            self._losses = 0
+        run.take(frame)
+
+    def _lose_runs(self, lost: SlotLost) -> None:
+        self.loaded = self.ready_since = None
+        runs, self._runs = list(self._runs.values()), {}
+        for run in runs:
+            run.lost(lost)
+
+    async def _pause(self) -> None:
+        """Wait before the next worker; a changed model file or a wish for another model ends the wait."""
+        failures = max(self.load_failures, self._losses - _FREE_RESTARTS)
+        if failures <= 0 or self._recycle.is_set():
+            return
+        loop = asyncio.get_running_loop()
+        seconds = min(self._config.runtime.restart_max_s, _FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16))
+        log.info("worker_restart_waits", seconds=seconds)
+        until, stamp = loop.time() + seconds, self._stamp()
+        while (left := until - loop.time()) > 0 and self._stamp() == stamp:
+            try:
+                async with asyncio.timeout(min(left, _FILE_POLL_S)):
+                    await self._recycle.wait()
+                return
+            except TimeoutError:
+                continue
+
+    def _stamp(self) -> tuple[Any, ...]:
+        """Return what changes when somebody repairs the model file or the library."""
+        model = self._models[self._wanted]
+        paths: list[Path] = [model.file] if model else []
+        library = find_library(self._config)
+        stamps = []
+        for path in [*paths, *([library] if library else [])]:
+            try:
+                status = path.stat()
+                stamps.append((status.st_mtime_ns, status.st_size, status.st_ino))
+            except OSError:
+                stamps.append((0, 0, 0))
+        return tuple(stamps)

@@ -1,0 +1,214 @@
+"""The worker process: owns the native library and one model handle, speaks frames with the daemon.
+
+Started as `python -P -m rkllm_mqtt.runtime.worker <fd>`; the only importer of `rkllmrt` in the daemon's path.
+
+Rule 1: the main thread makes every native call except `abort`, which the reader thread may make.
+Rule 2: the end of the socketpair means the daemon is gone: abort, destroy, exit, in bounded time.
+Rule 3: standard output and error belong to the library; what we have to say is a frame.
+"""
+
+import contextlib
+import gc
+import os
+import resource
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import rkllmrt
+from rkllm_mqtt.runtime.frames import Frame, FrameError, FrameReader, encode_frame
+from rkllm_mqtt.runtime.generation import Generation
+
+EXIT_LOAD_FAILED = 3
+EXIT_HANDLE_STUCK = 4
+EXIT_ORPHANED = 5
+_ORPHAN_GRACE_S = 10.0
+_OPEN_FILES = 102_400  # the runtime keeps many descriptors; Rockchip's own demos ask for this number
+_RECEIVE_BYTES = 262_144
+
+
+class Worker:
+    """One model, served until the daemon says stop or goes away."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._frames = FrameReader()
+        self._waiting: deque[Frame] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._current: Generation | None = None
+        self._model: rkllmrt.Model | None = None
+        self._window = 0
+        self._send_lock = threading.Lock()
+
+    def serve(self) -> int:
+        """Load, then run order after order; return the exit status."""
+        order = self._first_frame()
+        if order is None:
+            return EXIT_ORPHANED
+        try:
+            self._model = self._load(order)
+        except Exception as exc:  # noqa: BLE001 - whatever failed, the daemon must be told why before we end
+            self.send(
+                {"t": "failed", "message": str(exc) or type(exc).__name__, "hint": getattr(exc, "hint", "")}
+            )
+            return EXIT_LOAD_FAILED
+        # The imports and the model's tables live as long as the process: no collection needs to look at them.
+        gc.freeze()
+        threading.Thread(target=self._read_commands, name="commands", daemon=True).start()
+        status = 0
+        while (run := self._next_run()) is not None:
+            if not self._run(run):
+                status = EXIT_HANDLE_STUCK
+                break
+        self._model.close()
+        rkllmrt.fflush_c()
+        return status
+
+    def send(self, frame: Frame) -> None:
+        """Write one frame; a full socket blocks, which is the back-pressure on the library."""
+        with self._send_lock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._sock.sendall(encode_frame(frame))
+
+    def _first_frame(self) -> Frame | None:
+        while True:
+            data = self._sock.recv(_RECEIVE_BYTES)
+            if not data:
+                return None
+            frames = self._frames.feed(data)
+            if frames:
+                self._waiting.extend(frames[1:])
+                return frames[0]
+
+    def _load(self, order: Frame) -> rkllmrt.Model:
+        _raise_open_files()
+        path, simulated = _library(order)
+        library = rkllmrt.open_library(path, version=order["version"])
+        self.send(
+            {
+                "t": "hello",
+                "version": library.version,
+                "abi": library.group,
+                "simulated": simulated,
+                "warnings": list(library.warnings),
+                "capabilities": _flags(library.capabilities),
+            }
+        )
+        file = order["file"] or str(_demo_model())
+        self._window = order["params"]["max_context_len"]
+        model = rkllmrt.Model(library, rkllmrt.ModelParams(model_path=file, **order["params"]))
+        model.load()
+        if order["raw"]:
+            model.raw_chat_template()
+        rkllmrt.fflush_c()
+        self.send({"t": "ready", "file": file})
+        return model
+
+    def _read_commands(self) -> None:
+        """Take frames until the daemon goes away; runs in the reader thread."""
+        try:
+            while data := self._sock.recv(_RECEIVE_BYTES):
+                for frame in self._frames.feed(data):
+                    self._obey(frame)
+        except (OSError, FrameError):
+            pass
+        self._shut()
+        # A library that hangs would keep an orphan and its NPU memory alive for ever.
+        threading.Timer(_ORPHAN_GRACE_S, os._exit, (EXIT_ORPHANED,)).start()
+
+    def _obey(self, frame: Frame) -> None:
+        match frame["op"]:
+            case "run":
+                with self._changed:
+                    self._waiting.append(frame)
+                    self._changed.notify()
+            case "revoke" | "abort":
+                self._end_run(frame["gen"], running_too=frame["op"] == "abort")
+            case "stop":
+                self._shut()
+
+    def _end_run(self, generation: int, *, running_too: bool) -> None:
+        with self._changed:
+            staged = next((run for run in self._waiting if run["gen"] == generation), None)
+            if staged is not None:
+                self._waiting.remove(staged)
+            current = self._current
+        if staged is not None:
+            self.send({"t": "done", "gen": generation, "reason": "revoked"})
+        elif running_too and current is not None and current.number == generation:
+            current.abort()
+
+    def _shut(self) -> None:
+        with self._changed:
+            self._closing = True
+            current = self._current
+            self._changed.notify()
+        if current is not None:
+            current.abort()
+
+    def _next_run(self) -> Frame | None:
+        with self._changed:
+            while not self._waiting and not self._closing:
+                self._changed.wait()
+            if self._closing or self._model is None:
+                return None
+            run = self._waiting.popleft()
+            self._current = Generation(self._model, self._window, run, self.send)
+            return run
+
+    def _run(self, run: Frame) -> bool:
+        """Run one order; return whether the handle can be used for another."""
+        current = self._current
+        if current is None:
+            return True
+        self.send({"t": "started", "gen": run["gen"]})
+        end = current.run()
+        with self._changed:
+            self._current = None
+        rkllmrt.fflush_c()
+        self.send(end)
+        return not end.get("stuck", False)
+
+
+def _library(order: Frame) -> tuple[Path, bool]:
+    # The simulator's sources and compiler search are imported only when it is used.
+    from rkllmrt import simulator
+
+    if order["library"] is None:
+        return simulator.build(order["simulator_version"]), True
+    path = Path(order["library"])
+    return path, path.is_file() and simulator.is_simulator(path)
+
+
+def _demo_model() -> Path:
+    from rkllmrt import simulator
+
+    return simulator.demo_model()
+
+
+def _flags(capabilities: object) -> dict[str, bool]:
+    fields: Mapping[str, Any] = getattr(capabilities, "__dataclass_fields__", {})
+    return {name: getattr(capabilities, name) for name in fields}
+
+
+def _raise_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def main() -> int:
+    """Serve the daemon at the other end of the descriptor named on the command line."""
+    return Worker(socket.socket(fileno=int(sys.argv[1]))).serve()
+
+
+if __name__ == "__main__":
+    # Straight out: the interpreter's own clean-up could run destructors of a library that is gone.
+    status = main()
+    sys.stdout.flush()
+    os._exit(status)

@@ -1,0 +1,30 @@
+"""Forget finished jobs when their ids need not be known any more."""
+
+import asyncio
+
+from rkllm_mqtt.logs import get_logger
+from rkllm_mqtt.store.errors import StoreError
+from rkllm_mqtt.store.journal import Journal
+
+log = get_logger(__name__)
+
+_EVERY_S = 60.0
+_SLICE = 500
+
+
+class Upkeep:
+    """Purges the journal, a slice at a time so that no commit is long."""
+
+    def __init__(self, journal: Journal, retention_s: float) -> None:
+        self._journal = journal
+        self._retention_s = retention_s
+
+    async def run(self) -> None:
+        """Purge once a minute; cancelled by the daemon's task group."""
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            try:
+                while await self._journal.purge(self._journal.now() - self._retention_s, _SLICE) >= _SLICE:
+                    pass
+            except StoreError as exc:
+                log.warning("purge_failed", reason=str(exc))

@@ -1,0 +1,273 @@
+"""Build the members of the retained topics from the live parts; reads everything, changes nothing."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Any
+
+from rkllm_mqtt import __version__
+from rkllm_mqtt.config import Config
+from rkllm_mqtt.core.health import Reason
+from rkllm_mqtt.core.job import Priority
+from rkllm_mqtt.core.live import Counters, LiveJobs
+from rkllm_mqtt.core.pace import Pace, percentile
+from rkllm_mqtt.core.topics import Topics
+from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.dispatcher import Dispatcher
+from rkllm_mqtt.host.disk import free_mb
+from rkllm_mqtt.host.memory import rss_mb
+from rkllm_mqtt.host.npu import BoardReader
+from rkllm_mqtt.mqtt.session import Session
+from rkllm_mqtt.outbox import Outbox
+from rkllm_mqtt.runtime.slot import Slot
+from rkllm_mqtt.store.journal import Journal
+
+_SHOWN_WAITING = 20
+_LOW_DISK_MB = 200
+_OLD_DRIVER = (0, 9, 7)
+FEATURES = ("chat", "stream", "cancel", "last", "duplicates", "admin")
+
+
+class DaemonViews:
+    """What the outside may see."""
+
+    def __init__(
+        self,
+        config: Config,
+        topics: Topics,
+        live: LiveJobs,
+        counters: Counters,
+        journal: Journal,
+        slot: Slot,
+        dispatcher: Dispatcher,
+        outbox: Outbox,
+        session: Session,
+        *,
+        uid: str,
+        boot_id: str,
+        accepting: Callable[[], bool],
+    ) -> None:
+        self._config = config
+        self._topics = topics
+        self._live = live
+        self._counters = counters
+        self._journal = journal
+        self._slot = slot
+        self._dispatcher = dispatcher
+        self._outbox = outbox
+        self._session = session
+        self._uid = uid
+        self._boot_id = boot_id
+        self._accepting = accepting
+        self._started_at = time.time()
+        self._started = time.monotonic()
+        self._board = BoardReader(config.sysfs_root)
+        self._driver: str | None = None
+
+    def info(self) -> Mapping[str, Any]:
+        """Return the static facts."""
+        facts, limits = self._slot.facts, self._config.limits
+        return {
+            "schema": "1.0",
+            "uid": self._uid,
+            "node": self._config.node,
+            "base": self._config.base,
+            "software": "rkllm-mqtt",
+            "version": __version__,
+            "boot_id": self._boot_id,
+            "started_at": int(self._started_at),
+            "runtime": {
+                "version": facts.version,
+                "abi": facts.abi,
+                "driver": self._driver or facts.output.get("driver"),
+                "platform": facts.output.get("platform"),
+                "simulated": facts.simulated,
+            },
+            "models": [self._model(model_id) for model_id in self._slot.model_ids],
+            "features": list(FEATURES if self._config.admin.enabled else FEATURES[:-1]),
+            "presets": sorted(self._config.presets),
+            "limits": limits.model_dump(),
+            "topics": self._topics.templates(),
+            "groups": list(self._config.groups) if self._session.shared_subscriptions else [],
+        }
+
+    def queue(self) -> Mapping[str, Any]:
+        """Return the queue."""
+        waiting, now = self._live.waiting, self._journal.now()
+        first = next(iter(waiting), None)
+        oldest = min((job.queued_at for job in islice(waiting, _SHOWN_WAITING)), default=None)
+        running = self._running()
+        return {
+            "state": self.state(),
+            "accepting": self._accepting(),
+            "length": len(waiting),
+            "limit": self._config.limits.queue_length,
+            "slots": {"total": 1, "active": len(running), "available": 1 - len(running)},
+            "running": running,
+            "waiting_by_priority": {priority.label: waiting.count(priority) for priority in Priority},
+            "oldest_wait_s": 0 if oldest is None else round(now - oldest, 1),
+            "eta_s": None if first is None else self.eta_s(first, len(waiting)),
+        }
+
+    def state(self) -> str:
+        """Return idle, busy, paused or draining."""
+        if self._dispatcher.paused:
+            return "paused"
+        if not self._accepting():
+            return "draining"
+        return "busy" if self._live.count else "idle"
+
+    def eta_s(self, job: Job, place: int) -> float | None:
+        """Return the estimated seconds until the job at a place begins; None before the first run."""
+        run_s = self._pace(job.request.model).run_s
+        if run_s is None:
+            return None
+        left = 0.0
+        for turn in self._dispatcher.turns:
+            begun = turn.run.started_at
+            done = 0.0 if begun is None else asyncio.get_running_loop().time() - begun
+            left += max(0.0, run_s - done)
+        return round(left + run_s * (place - 1), 1)
+
+    def health(self) -> tuple[Mapping[str, Any], list[Reason]]:
+        """Return the members of health, and what is wrong."""
+        board, slot = self._board.read(), self._slot
+        self._driver = board.driver_version
+        loop_time = asyncio.get_running_loop().time()
+        disk = free_mb(self._config.journal.path.parent)
+        members = {
+            "boot_id": self._boot_id,
+            "simulated": slot.facts.simulated,
+            "model_loaded": slot.loaded,
+            "worker": {
+                "pid": slot.pid,
+                "restarts": slot.restarts,
+                "uptime_s": None if slot.ready_since is None else round(loop_time - slot.ready_since),
+            },
+            "npu": board.npu_facts(),
+            "driver": board.driver_version or slot.facts.output.get("driver"),
+            "disk_free_mb": disk,
+            "broker": {"protocol": self._session.protocol, "reconnects": max(0, self._session.reconnects)},
+        }
+        return members, self._reasons(disk, board.driver_version)
+
+    def stats(self) -> Mapping[str, Any]:
+        """Return flat numbers, each of which a person may plot."""
+        counters, pace = self._counters, self._pace(self._slot.wanted)
+        uptime = time.monotonic() - self._started
+        pid = self._slot.pid
+        members: dict[str, Any] = {
+            "jobs_waiting": len(self._live.waiting),
+            "jobs_running": len(self._running()),
+            "jobs_accepted_total": counters.accepted,
+            "jobs_succeeded_total": counters.succeeded,
+            "jobs_failed_total": counters.failed,
+            "jobs_cancelled_total": counters.cancelled,
+            "jobs_expired_total": counters.expired,
+            "jobs_rejected_total": counters.rejected,
+            "jobs_retried_total": counters.retried,
+            "jobs_redelivered_total": counters.redelivered,
+            "tokens_generated_total": counters.tokens_generated,
+            "tokens_prompt_total": counters.tokens_prompt,
+            "tokens_cached_total": counters.tokens_cached,
+            **_quantiles("ttft_ms", pace.ttft_ms),
+            **_quantiles("tokens_per_s", pace.tokens_per_s),
+            "slot_busy_percent": round(100 * counters.busy_s / uptime, 2) if uptime else 0,
+            "worker_restarts_total": self._slot.restarts,
+            "rss_mb": rss_mb(),
+            "worker_rss_mb": rss_mb(pid) if pid is not None else None,
+            "uptime_s": round(uptime),
+            "journal_commits_total": self._journal.commits,
+            "journal_commit_ms_last": round(self._journal.last_commit_ms, 3),
+            "journal_bytes": self._journal.bytes,
+            "deltas_dropped_total": self._session.dropped,
+            "outbox_pending": self._outbox.pending,
+            "ignored_retained_total": counters.ignored_retained,
+            "invalid_topics_total": counters.invalid_topics,
+        }
+        return members
+
+    def _pace(self, model_id: str) -> Pace:
+        return self._dispatcher.paces[model_id]
+
+    def _running(self) -> list[dict[str, Any]]:
+        now = asyncio.get_running_loop().time()
+        return [
+            {
+                "id": turn.job.id,
+                "client": turn.job.client,
+                "priority": turn.job.priority.label,
+                "attempt": turn.job.attempt,
+                "tokens": turn.run.tokens,
+                "elapsed_s": round(now - turn.run.started_at, 1),
+            }
+            for turn in self._dispatcher.turns
+            if turn.run.started_at is not None and not turn.run.ended.done()
+        ]
+
+    def _model(self, model_id: str) -> dict[str, Any]:
+        model, facts = self._slot.model(model_id), self._slot.facts
+        able = {"chat"}
+        if model is not None and model.thinking != "none":
+            able.add("thinking")
+        if facts.capabilities.get("per_run_sampling"):
+            able.add("sampling")
+        return {
+            "id": model_id,
+            "file": model.file.name if model else "demo.sim",
+            "context_tokens": model.context_tokens if model else 4096,
+            "loaded": self._slot.loaded == model_id,
+            "capabilities": sorted(able),
+        }
+
+    def _reasons(self, disk_mb: int | None, driver: str | None) -> list[Reason]:
+        reasons = [self._slot.problem] if self._slot.problem else []
+        reasons += [Reason("runtime_warning", text) for text in self._slot.facts.warnings]
+        if not self._journal.healthy:
+            reasons.append(
+                Reason(
+                    "journal",
+                    self._journal.last_error or "the disk is full",
+                    "Free some space.",
+                    serious=True,
+                )
+            )
+        elif disk_mb is not None and disk_mb < _LOW_DISK_MB:
+            reasons.append(
+                Reason("disk_low", f"only {disk_mb} MB are free beside the journal", "Free some space.")
+            )
+        if driver and _version(driver) < _OLD_DRIVER:
+            reasons.append(
+                Reason("driver_old", f"the NPU driver is {driver}", "Upgrade the kernel: 0.9.8 is needed.")
+            )
+        if self._session.taken_over:
+            reasons.append(
+                Reason(
+                    "taken_over",
+                    "another client uses our MQTT client id",
+                    "Stop the other daemon of this node.",
+                )
+            )
+        if self._outbox.refused:
+            reasons.append(
+                Reason(
+                    "publish_refused",
+                    "the broker refused an answer of ours",
+                    "Allow this user to write its topics in the broker's ACL.",
+                )
+            )
+        return reasons
+
+
+def _quantiles(name: str, values: Any) -> dict[str, float | None]:
+    figures = {
+        f"{name}_last": values[-1] if values else None,
+        f"{name}_p50": percentile(values, 0.5),
+        f"{name}_p95": percentile(values, 0.95),
+    }
+    return {key: None if value is None else round(value, 2) for key, value in figures.items()}
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdigit())
