@@ -12,7 +12,7 @@ class Block:
     """`count` structs, contiguous with their exact stride, followed by 512 zero bytes.
 
     The slack covers a library whose struct is longer than the table knows. Keep the block for as long as the
-    library may read it; it keeps everything that was put into it with `point_to`.
+    library may read it; it keeps what its pointers were given.
     """
 
     def __init__(self, struct: Composite, count: int = 1, *, start: bytes | bytearray = b"") -> None:
@@ -33,31 +33,41 @@ class Block:
         self._kept.append(block)
         return block.address
 
-    def copy_in(self, values: Any, what: str, *, at_least: int = 1) -> int:
-        """Copy a buffer into memory of this block's life and return its address.
+    def copy_floats(self, values: Any, what: str, *, at_least: int) -> int:
+        """Copy a buffer of float32 into memory of this block's life and return its address.
 
         Raises:
-            InvalidInput: no buffer, not contiguous, not of 4-byte items, or shorter than `at_least` items.
+            InvalidInput: no buffer, not contiguous, not float32 (or its bytes), or fewer than `at_least`.
         """
         try:
             view = memoryview(values)
         except TypeError as exc:
             raise InvalidInput(f"{what} has no buffer interface") from exc
-        if not view.c_contiguous or view.format not in ("f", "i", "B", "b", "c"):
-            raise InvalidInput(f"{what} must be contiguous float32 (or int32 positions), not {view.format!r}")
+        if not view.c_contiguous or view.format.lstrip("<=@") not in ("f", "B"):
+            raise InvalidInput(f"{what} must be contiguous float32, not {view.format!r}")
         if view.nbytes < 4 * at_least or view.nbytes % 4:
             raise InvalidInput(f"{what} has {view.nbytes} bytes, needs at least {4 * at_least} in steps of 4")
         copy = (ctypes.c_uint8 * view.nbytes).from_buffer_copy(view)
         self._kept.append(copy)
         return ctypes.addressof(copy)
 
+    def keep_int32(self, values: Sequence[int]) -> int:
+        """Write integers into an int32 array of this block's life and return its address.
+
+        Raises:
+            InvalidInput: one does not fit.
+        """
+        array = int32_array(values)
+        self._kept.append(array)
+        return ctypes.addressof(array)
+
 
 def int32_array(values: Sequence[int]) -> "ctypes.Array[ctypes.c_int32]":
-    """Return `values` as C int32 with a few zeros behind.
+    """Return `values` as C int32.
 
     Raises:
-        InvalidInput: a value is no int32.
+        InvalidInput: one does not fit.
     """
     if any(not -(1 << 31) <= value < 1 << 31 for value in values):
         raise InvalidInput("a number does not fit 32 bits")
-    return (ctypes.c_int32 * (len(values) + 16))(*values)
+    return (ctypes.c_int32 * len(values))(*values)

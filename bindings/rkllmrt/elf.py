@@ -74,7 +74,7 @@ def read_exports(image: Buffer) -> frozenset[str] | None:
         if table is None:
             return None
         return frozenset(_defined(image, table, sections[table.link], wide=wide))
-    except (struct.error, IndexError, ValueError) as exc:
+    except (struct.error, IndexError, ValueError, OverflowError) as exc:
         raise NotElf from exc
 
 

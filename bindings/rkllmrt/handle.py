@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from rkllmrt.abi import GO_ON, EmbedCallback, ResultCallback, TokenizerCallback
-from rkllmrt.block import Block
-from rkllmrt.errors import Busy, LoadFailed, WrongState, check
+from rkllmrt.block import Block, int32_array
+from rkllmrt.errors import Busy, InvalidInput, LoadFailed, WrongState, check
 from rkllmrt.library import Library
 from rkllmrt.run import Run
 
@@ -172,10 +172,10 @@ class Handle:
 
     def _on_tokenize(self, _userdata: int | None, text: int, size: int, tokens: int, room: int) -> int:
         try:
-            ids: list[Any] = list(self._tokenizer(ctypes.string_at(text, size))) if self._tokenizer else []
+            ids = list(self._tokenizer(ctypes.string_at(text, size))) if self._tokenizer else []
             if len(ids) > room:
-                return -1
-            (ctypes.c_int32 * room).from_address(tokens)[: len(ids)] = ids
+                raise InvalidInput(f"the tokenizer made {len(ids)} tokens, the runtime has room for {room}")
+            ctypes.memmove(tokens, int32_array(ids), 4 * len(ids))
         except BaseException as exc:  # noqa: BLE001 - as in Run.event
             self._fail_run(exc)
             return -1

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rkllmrt.abi import EMBED, MULTIMODAL, PROMPT, TOKEN
-from rkllmrt.block import Block, int32_array
+from rkllmrt.block import Block
 from rkllmrt.cstring import c_text
 from rkllmrt.errors import InvalidInput
 from rkllmrt.inputs import (
@@ -96,7 +96,7 @@ def _write_tokens(library: Library, block: Block, target: Any, item: TokenInput)
         raise InvalidInput("a token id is negative")
     _write_user_role(library, target)
     target.input_type = TOKEN
-    target.token_input.input_ids = block.copy_in(int32_array(item.ids), "ids")
+    target.token_input.input_ids = block.keep_int32(item.ids)
     target.token_input.n_tokens = len(item.ids)
 
 
@@ -105,7 +105,7 @@ def _write_embeddings(library: Library, block: Block, target: Any, item: EmbedIn
         raise InvalidInput("no embeddings")
     _write_user_role(library, target)
     target.input_type = EMBED
-    target.embed_input.embed = block.copy_in(item.embed, "embed", at_least=item.n_tokens)
+    target.embed_input.embed = block.copy_floats(item.embed, "embed", at_least=item.n_tokens)
     target.embed_input.n_tokens = item.n_tokens
 
 
@@ -145,7 +145,7 @@ def _require_places(prompt: bytes, tag: bytes, number: int) -> None:
 def _write_images(library: Library, block: Block, native: Any, images: ImageEmbeds) -> None:
     if images.n_images < 1 or images.n_tokens < 1:
         raise InvalidInput("no images")
-    address = block.copy_in(images.embed, "images.embed", at_least=images.n_images * images.n_tokens)
+    address = block.copy_floats(images.embed, "images.embed", at_least=images.n_images * images.n_tokens)
     tags = (images.start, images.end, images.content)
     if library.capabilities.image_tags:
         target = native.image
@@ -170,7 +170,7 @@ def _write_video(block: Block, native: Any, video: VideoEmbeds | None) -> None:
     tokens = video.n_videos * video.n_frames * video.n_frame_tokens
     if tokens < 1:
         raise InvalidInput("no video")
-    native.video_embed = block.copy_in(video.embed, "video.embed", at_least=tokens)
+    native.video_embed = block.copy_floats(video.embed, "video.embed", at_least=tokens)
     native.n_frame_tokens = video.n_frame_tokens
     native.n_frame_per_video = video.n_frames
     native.n_video = video.n_videos
@@ -185,7 +185,7 @@ def _write_audio(block: Block, native: Any, audio: AudioEmbeds | None) -> None:
     tokens = audio.n_audios * audio.n_tokens
     if tokens < 1:
         raise InvalidInput("no audio")
-    native.audio_embed = block.copy_in(audio.embed, "audio.embed", at_least=tokens)
+    native.audio_embed = block.copy_floats(audio.embed, "audio.embed", at_least=tokens)
     native.n_audio_tokens = audio.n_tokens
     native.n_audio = audio.n_audios
     _write_tags(native, "audio", audio.start, audio.end, audio.content)

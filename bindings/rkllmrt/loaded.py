@@ -203,10 +203,10 @@ class LoadedModel:
         if n_tokens < 1 or len(positions) < n_tokens:
             raise InvalidInput(f"{len(positions)} positions for {n_tokens} tokens")
         block = Block(self.library.structs["RKLLMCrossAttnParam"])
-        block.first.encoder_k_cache = block.copy_in(k_cache, "k_cache", at_least=n_tokens)
-        block.first.encoder_v_cache = block.copy_in(v_cache, "v_cache", at_least=n_tokens)
-        block.first.encoder_mask = block.copy_in(mask, "mask", at_least=n_tokens)
-        block.first.encoder_pos = block.copy_in(int32_array(positions), "positions")
+        block.first.encoder_k_cache = block.copy_floats(k_cache, "k_cache", at_least=n_tokens)
+        block.first.encoder_v_cache = block.copy_floats(v_cache, "v_cache", at_least=n_tokens)
+        block.first.encoder_mask = block.copy_floats(mask, "mask", at_least=n_tokens)
+        block.first.encoder_pos = block.keep_int32(positions)
         block.first.num_tokens = n_tokens
         self._kept.append(block)  # whether the library copies them is not documented
         self._handle.call("rkllm_set_cross_attn_params", block.address)
