@@ -3,7 +3,7 @@
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rkllm_mqtt.commands.demo_note import DemoNote, read_note
@@ -31,9 +31,9 @@ def run(args: Namespace) -> int:
     config, demo, found = _configuration(args.config)
     if screen:
         screen.heading("rkllm-mqtt doctor")
-    for group in _groups(
-        config or parse_config("", "defaults"), found, args, demo, usable=config is not None
-    ):
+    examined = config or parse_config("", "defaults")
+    say = screen.waiting if screen else _nothing
+    for group in _groups(examined, found, args, demo, say, usable=config is not None):
         findings += group
         if screen:
             screen.group(group)
@@ -42,6 +42,10 @@ def run(args: Namespace) -> int:
     else:
         print_json(findings)
     return exit_status(findings, config_usable=config is not None)
+
+
+def _nothing(_what: str) -> None:
+    """Say nothing: a script reads the output."""
 
 
 def _configuration(named: Path | None) -> tuple[Config | None, DemoNote | None, Finding]:
@@ -60,7 +64,13 @@ def _configuration(named: Path | None) -> tuple[Config | None, DemoNote | None, 
 
 
 def _groups(
-    config: Config, found: Finding, args: Namespace, demo: DemoNote | None, *, usable: bool
+    config: Config,
+    found: Finding,
+    args: Namespace,
+    demo: DemoNote | None,
+    say: Callable[[str], None],
+    *,
+    usable: bool,
 ) -> Iterator[list[Finding]]:
     # Imported here: a mistake in the configuration is told without waiting for all of this.
     from rkllm_mqtt.commands.doctoring.board import check_board
@@ -71,8 +81,9 @@ def _groups(
     from rkllm_mqtt.commands.doctoring.software import check_software
     from rkllm_mqtt.commands.doctoring.subject import examine
 
-    subject = examine(config, args.root, demo=demo is not None)
     yield [found]
+    say("looking at this computer; the first time, the simulator is built …")
+    subject = examine(config, args.root, demo=demo is not None)
     yield check_software(subject)
     yield check_board(subject)
     if not usable:
@@ -80,4 +91,5 @@ def _groups(
     yield check_models(subject)
     if demo is None:
         yield check_journal(subject)
+    say("asking the broker …")
     yield check_broker(subject, probe_broker(config), time.time())

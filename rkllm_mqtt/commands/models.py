@@ -107,8 +107,8 @@ def unconfigured(config: Config, folders: Iterable[Path]) -> list[ModelLine]:
     lines: list[ModelLine] = []
     for place in dict.fromkeys(_real(place) for place in places):
         for path in _model_files(place):
-            if path not in known and len(lines) < _MOST_FOUND:
-                known.add(path)
+            if _real(path) not in known and len(lines) < _MOST_FOUND:
+                known.add(_real(path))
                 lines.append(describe(None, inspect_model(path)))
     return lines
 
@@ -145,7 +145,7 @@ def _show_model(line: ModelLine, terminal: Terminal) -> None:
         size_for_people(line.size_bytes) if line.size_bytes else "",
         f"{line.context_tokens} tokens" if line.context_tokens else "",
         f"template {line.template}" if line.template else "",
-        "simulated" if line.simulated else line.platform or "",
+        "simulated" if line.simulated else f"for {line.platform}" if line.platform else "",
         ", ".join(line.capabilities),
     ]
     name = line.id or Path(line.file).name
@@ -154,5 +154,5 @@ def _show_model(line: ModelLine, terminal: Terminal) -> None:
     terminal.write(" · ".join(fact for fact in facts if fact) + "\n")
     terminal.write(f"    {line.file}\n", "dim")
     for problem in line.problems:
-        terminal.write(f"    {harmless(problem['message'])}", style)
-        terminal.write(f": {problem['hint']}\n" if problem["hint"] else "\n")
+        terminal.write(f"    It {harmless(problem['message'])}.\n", style)
+        terminal.write(f"    → {problem['hint']}\n")

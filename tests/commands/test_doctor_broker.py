@@ -209,7 +209,7 @@ def test_mqtt_3_1_1_alone_is_a_warning(tmp_path: Path) -> None:
     ) as broker:
         assert broker.stdout is not None
         assert broker.stdout.readline() == b"ready\n"
-        found = examined(config_for(port, timeout_s=2))
+        found = examined(config_for(port, timeout_s=3))
     assert found["connection"].level is Level.OK
     assert found["MQTT 5"].level is Level.WARN
     assert found["write answers"].level is Level.SKIPPED

@@ -12,6 +12,7 @@ from rkllm_mqtt.commands.doctoring import journal, software
 from rkllm_mqtt.commands.doctoring.finding import Level
 from rkllm_mqtt.commands.doctoring.subject import Subject, examine
 from rkllm_mqtt.config import parse_config
+from rkllmrt.simulator import build
 
 TREES = Path(__file__).parents[1] / "host" / "trees"
 
@@ -83,6 +84,16 @@ def test_the_simulator_is_fine_off_the_board_and_a_warning_on_it() -> None:
     assert wanted.level is Level.OK
     forbidden = software.library(subject_for(None, text="runtime: {simulator: false}"))
     assert forbidden.level is Level.FAIL
+
+
+def test_a_configured_simulator_and_an_unreadable_library_are_told_apart(tmp_path: Path) -> None:
+    simulator = build()
+    subject = subject_for(None, text=f"runtime: {{library: {simulator}}}")
+    assert subject.simulated
+    assert software.library(subject).sentence.endswith("is the simulator")
+    subject = subject_for(None, text=f"runtime: {{library: {tmp_path}}}")
+    assert not subject.simulated
+    assert software.library(subject).level is Level.FAIL
 
 
 def test_libgomp_is_searched_where_libraries_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

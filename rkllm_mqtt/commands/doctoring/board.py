@@ -1,6 +1,7 @@
 """Checks of the board: driver, device nodes, clocks, temperature."""
 
 import os
+from collections.abc import Sequence
 
 from rkllm_mqtt.commands.doctoring.finding import Finding, Group
 from rkllm_mqtt.commands.doctoring.subject import Subject
@@ -100,27 +101,44 @@ def clocks(board: BoardReadings) -> list[Finding]:
     if board.npu_clock is None:
         found.append(GROUP.skip("NPU clock", "The kernel does not tell it."))
     else:
-        found.append(_clock("NPU clock", board.npu_clock, "/sys/class/devfreq/*.npu/governor"))
-    for clock in board.cpu_clocks:
+        found.append(_clocks("NPU clock", (board.npu_clock,), "/sys/class/devfreq/*.npu/governor"))
+    if board.cpu_clocks:
         path = "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"
-        found.append(_clock(f"{clock.name} clock", clock, path))
+        found.append(_clocks("CPU clocks", board.cpu_clocks, path))
     if board.ddr_clock is not None:
-        found.append(_clock("memory clock", board.ddr_clock, "/sys/class/devfreq/dmc/governor"))
+        found.append(_clocks("memory clock", (board.ddr_clock,), "/sys/class/devfreq/dmc/governor"))
     return found
 
 
-def _clock(check: str, clock: Clock, path: str) -> Finding:
-    now = "?" if clock.current_mhz is None else str(clock.current_mhz)
-    state = f"{now} of {clock.maximum_mhz or '?'} MHz, governor {clock.governor or 'unknown'}"
+def _clocks(check: str, clocks: Sequence[Clock], path: str) -> Finding:
+    state = ", ".join(_state(clock, named=len(clocks) > 1) for clock in clocks)
     advice = f"For full speed: `echo performance | sudo tee {path}`; it lasts until the next boot."
-    if clock.maximum_mhz and clock.limit_mhz and clock.limit_mhz < clock.maximum_mhz * NEAR:
-        return GROUP.warn(check, f"{state}, limited to {clock.limit_mhz} MHz.", f"Raise the limit. {advice}")
+    limited = [clock for clock in clocks if _below(clock.limit_mhz, clock)]
+    if limited:
+        return GROUP.warn(
+            check,
+            f"{state}; limited to {limited[0].limit_mhz} MHz.",
+            f"Look for a lowered max_freq. {advice}",
+        )
+    if all(_at_full_speed(clock) for clock in clocks):
+        return GROUP.ok(check, state)
+    return GROUP.warn(check, f"{state}.", advice)
+
+
+def _state(clock: Clock, *, named: bool) -> str:
+    now = "?" if clock.current_mhz is None else str(clock.current_mhz)
+    name = f"{clock.name} " if named else ""
+    return f"{name}{now} of {clock.maximum_mhz or '?'} MHz ({clock.governor or 'no governor'})"
+
+
+def _at_full_speed(clock: Clock) -> bool:
     if clock.governor == "performance":
-        return GROUP.ok(check, state)
-    at_top = clock.maximum_mhz and clock.current_mhz and clock.current_mhz >= clock.maximum_mhz * NEAR
-    if clock.governor == "userspace" and at_top:
-        return GROUP.ok(check, state)
-    return GROUP.warn(check, f"{state}: it must speed up first, or never does.", advice)
+        return True
+    return clock.governor == "userspace" and not _below(clock.current_mhz, clock)
+
+
+def _below(mhz: int | None, clock: Clock) -> bool:
+    return bool(mhz and clock.maximum_mhz and mhz < clock.maximum_mhz * NEAR)
 
 
 def temperature(board: BoardReadings) -> Finding:
@@ -141,4 +159,4 @@ def _user() -> str:
         name = getpass.getuser()
     except (KeyError, OSError):
         name = str(os.geteuid())
-    return name if os.geteuid() else "root (check the daemon's own user as well)"
+    return name if os.geteuid() else "root (the daemon's own user may differ)"

@@ -10,6 +10,7 @@ Rule 3: only a session that began with us is removed.
 
 import asyncio
 import contextlib
+import os
 import secrets
 import select
 import ssl
@@ -67,7 +68,7 @@ class BrokerLink:
         self.taken_for_daemon = False
         """The broker knew a session under our random id: it goes by the user name."""
         self.maximum_packet_bytes: int | None = None
-        self.retained: dict[str, bytes] = {}
+        self.newest: dict[str, bytes] = {}
         """Newest message per topic, of all that arrived."""
         self._config = config
         self._verdict: ReasonCode | None = None
@@ -160,8 +161,7 @@ class BrokerLink:
             reason = f"TLS: {getattr(exc, 'verify_message', '') or exc.reason or exc}"
             raise LinkError(reason, Stage.DIALLING) from exc
         except (OSError, ValueError) as exc:
-            told = "no answer in time" if isinstance(exc, TimeoutError) else getattr(exc, "strerror", None)
-            raise LinkError(told or str(exc) or type(exc).__name__, Stage.DIALLING) from exc
+            raise LinkError(_reason(exc), Stage.DIALLING) from exc
         if not self.v5:
             self._client.connect("broker", keepalive=KEEPALIVE_S)
             return
@@ -228,9 +228,18 @@ class BrokerLink:
 
     def _on_message(self, _c: Any, _u: Any, message: paho.MQTTMessage) -> None:
         try:
-            self.retained[message.topic] = bytes(message.payload)
+            self.newest[message.topic] = bytes(message.payload)
         except UnicodeDecodeError:
             return  # a topic that no topic of ours is like
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    number = getattr(error, "errno", None)
+    if isinstance(number, int) and number > 0:  # asyncio's own texts repeat the address
+        return os.strerror(number)
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _flush(_client: paho.Client, _userdata: Any, link: Any) -> None:

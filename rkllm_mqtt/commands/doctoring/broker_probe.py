@@ -16,10 +16,10 @@ from rkllm_mqtt.core.topics import Mailbox, Topics
 
 ANSWER_TIMEOUT_S = 5.0
 """Longest wait for one acknowledgement."""
-ARRIVAL_TIMEOUT_S = 2.0
+ARRIVAL_TIMEOUT_S = 3.0
 """Longest wait for a message that should come back."""
-RETAINED_GRACE_S = 0.3
-"""Retained messages follow the SUBACK at once; a broker without any must not cost much time."""
+RETAINED_GRACE_S = 1.0
+"""Retained messages follow the SUBACK at once, or there are none."""
 BROKER_VERSION = "$SYS/broker/version"
 
 
@@ -91,13 +91,13 @@ def _read_state(config: Config, link: BrokerLink, facts: BrokerFacts) -> None:
     topics = Topics(config.base, config.node)
     state = {name: topics.state(name) for name in ("status", "health", "info")}
     link.subscribe([*state.values(), BROKER_VERSION], ANSWER_TIMEOUT_S)
-    link.wait(lambda: {*state.values(), BROKER_VERSION} <= link.retained.keys(), RETAINED_GRACE_S)
-    version = link.retained.get(BROKER_VERSION)
-    status = link.retained.get(state["status"])
+    link.wait(lambda: {*state.values(), BROKER_VERSION} <= link.newest.keys(), RETAINED_GRACE_S)
+    version = link.newest.get(BROKER_VERSION)
+    status = link.newest.get(state["status"])
     facts.broker_version = None if version is None else version.decode("utf-8", "replace")
     facts.status = None if status is None else status.decode("utf-8", "replace")
-    facts.health = _json(link.retained.get(state["health"]))
-    facts.info = _json(link.retained.get(state["info"]))
+    facts.health = _json(link.newest.get(state["health"]))
+    facts.info = _json(link.newest.get(state["info"]))
 
 
 def _try_topics(config: Config, link: BrokerLink, facts: BrokerFacts) -> None:
@@ -114,7 +114,7 @@ def _try_topics(config: Config, link: BrokerLink, facts: BrokerFacts) -> None:
     facts.refused_topics = {name: reason for name, reason in outcomes.items() if reason is not None}
     request = mailbox.topic("request", "doctor")
     if link.publish(request, b"", ANSWER_TIMEOUT_S) is None:
-        facts.request_arrived = link.wait(lambda: request in link.retained, ARRIVAL_TIMEOUT_S)
+        facts.request_arrived = link.wait(lambda: request in link.newest, ARRIVAL_TIMEOUT_S)
         if not facts.request_arrived and not link.v5:
             facts.request_arrived = None  # 3.1.1 does not tell whether we may send one
 

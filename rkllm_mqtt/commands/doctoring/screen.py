@@ -27,8 +27,13 @@ class Screen:
         """Show what is examined."""
         self._terminal.write(f"\n  {what}\n" if self._terminal.is_terminal else f"{what}\n", "dim")
 
+    def waiting(self, what: str) -> None:
+        """Show what takes a moment; it vanishes with the next group."""
+        self._terminal.live(f"  {what}")
+
     def group(self, findings: Sequence[Finding]) -> None:
         """Show the findings of one group."""
+        self._terminal.clear_live()
         if not findings:
             return
         if self._terminal.is_terminal:

@@ -79,8 +79,9 @@ def _simulator(subject: Subject) -> Finding:
     try:
         simulator.build(version)
     except (OSError, ValueError, RuntimeError) as exc:
+        reason = str(exc).splitlines()[0]
         return GROUP.fail(
-            "runtime", f"The simulator cannot be built: {exc}.", _sentence(getattr(exc, "hint", ""))
+            "runtime", f"The simulator cannot be built: {reason}.", _sentence(getattr(exc, "hint", ""))
         )
     if subject.rockchip and wanted is None:
         advice = (

@@ -32,16 +32,23 @@ class Subject:
 
 def examine(config: Config, root: Path | None = None, *, demo: bool = False) -> Subject:
     """Return the subject of a configuration; `root` counts before the configured one."""
-    from rkllmrt.simulator import is_simulator
-
     root = root or config.sysfs_root
     library = find_library(config)
     return Subject(
         config=config,
         root=root,
         library=library,
-        simulated=library is None or (library.is_file() and is_simulator(library)),
+        simulated=library is None or _is_simulator(library),
         demo=demo,
         board=read_board(root),
         models=tuple((model, inspect_model(model.file)) for model in config.models),
     )
+
+
+def _is_simulator(library: Path) -> bool:
+    from rkllmrt.simulator import is_simulator
+
+    try:
+        return is_simulator(library)
+    except OSError:  # the check of the library says what is wrong with it
+        return False
