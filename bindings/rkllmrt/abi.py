@@ -13,6 +13,7 @@ A field without a name is an anonymous union or struct. Words of functions:
 import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 Group = Literal["A", "B", "C", "D", "E", "F"]
@@ -38,7 +39,7 @@ SLACK = 512
 wrong or newer reads zeros instead of foreign memory."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Abi:
     """What the header of one group of releases declares."""
 
@@ -105,7 +106,8 @@ _ARGUMENTS: Mapping[str, type] = {
 }
 
 
-def composites(abi: Abi, *, ilp32: bool = False) -> dict[str, Composite]:
+@cache
+def composites(abi: Abi, *, ilp32: bool = False) -> Mapping[str, Composite]:
     """Return the ctypes class of every struct and union of `abi`, by C name.
 
     With `ilp32` they are laid out as 32-bit ARM does, whatever the machine: to check the tables, not to call.

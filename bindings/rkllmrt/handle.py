@@ -155,11 +155,15 @@ class Handle:
                 self._state.notify_all()
 
     def _on_result(self, result: int | None, userdata: int | None, state: int) -> int:
-        run = self._run
-        if run is None or userdata != self._run_number:
-            self.late_events += 1
+        try:
+            run = self._run
+            if run is None or userdata != self._run_number:
+                self.late_events += 1
+                return GO_ON
+            return run.event(result, state)
+        except BaseException as exc:  # noqa: BLE001 - a signal's exception may come between any two steps
+            self._fail_run(exc)
             return GO_ON
-        return run.event(result, state)
 
     def _callback_block(self) -> Block:
         block = Block(self._library.structs["RKLLMCallback"])
