@@ -155,6 +155,7 @@ class _Session:
             if self._interruption.count and self._give_up is None:
                 self._interruption.clear()
                 self._give_up = time.monotonic() + CANCEL_GRACE_S
+                self._screen.end_line()
                 self._terminal.live("cancelling …")
                 self._cancel()
             final = outcome_of(step)

@@ -54,12 +54,16 @@ class AskScreen:
 
     def close(self, final: Mapping[str, Any]) -> None:
         """End the answer's line and, on a terminal, add the numbers."""
+        self.end_line()
+        if self._terminal.is_terminal and final.get("status") == "ok":
+            self._terminal.write(numbers(final) + "\n", "dim")
+
+    def end_line(self) -> None:
+        """Go to the beginning of a line: a live line would wipe out the text before it."""
         self._terminal.clear_live()
         if not self._at_line_start:
             self._terminal.write("\n")
             self._at_line_start = True
-        if self._terminal.is_terminal and final.get("status") == "ok":
-            self._terminal.write(numbers(final) + "\n", "dim")
 
     def _note_times(self, exchange: Exchange) -> None:
         doing = (exchange.stage, exchange.phase)
@@ -93,7 +97,7 @@ class AskScreen:
         if not self._kind:
             return
         mark = "(restarted)" if step.restarted else "(corrected)"
-        self._terminal.write("" if self._at_line_start else "\n")
+        self.end_line()
         if self._terminal.is_terminal:
             self._terminal.write(mark + "\n", "yellow")
         self._kind, self._held, self._at_line_start = "", "", True

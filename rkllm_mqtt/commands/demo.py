@@ -28,6 +28,8 @@ BASE = "rkllm"
 BROKER_START_S = 10.0
 DAEMON_START_S = 60.0
 """The first start compiles the simulator."""
+MODEL_LOAD_S = 30.0
+"""How long the screen waits for a model: a big one takes longer, a broken one for ever."""
 DAEMON_STOP_S = 10.0
 BROKER_STOP_S = 5.0
 _POLL_S = 0.1
@@ -97,7 +99,8 @@ class _Demo:
         self._connection: Connection | None = None
         self._status = ""
         self._info: dict[str, Any] = {}
-        self._log: Callable[[str], None] = lambda _line: None
+        self._health: dict[str, Any] = {}
+        self._shown = False
 
     def start(self, kind: str, port: int) -> bool:
         """Start everything and show the screen; False when Ctrl-C came first."""
@@ -107,20 +110,37 @@ class _Demo:
         if not self._wait(lambda: _opens(connection), BROKER_START_S, "The broker"):
             return False
         self._connection = connection
-        connection.subscribe([f"{BASE}/{NODE}/{part}" for part in ("status", "info")])
+        own = f"{BASE}/{NODE}"
+        state = [f"{own}/{part}" for part in ("status", "info", "health")]
+        connection.subscribe([*state, *(f"{own}/client/+/{verb}/#" for verb in demo_screen.TRAFFIC)])
         self._terminal.live("starting the daemon …")
         self._add(self._start_daemon(port), DAEMON_STOP_S)
-        if not self._wait(
-            lambda: self._status == "online" and bool(self._info), DAEMON_START_S, "The daemon"
-        ):
+        if not self._wait(self._is_ready, DAEMON_START_S, "The daemon"):
+            return False
+        self._terminal.live("loading the model …")
+        end = time.monotonic() + MODEL_LOAD_S
+        if not self._wait(lambda: self._is_decided or time.monotonic() > end, 2 * MODEL_LOAD_S, "The daemon"):
             return False
         noted = self._note(port)
         self._terminal.clear_live()
-        demo_screen.show(
-            self._terminal,
-            Running(broker.name, HOST, port, BASE, NODE, self._folder, self._kept, noted, self._info),
+        running = Running(
+            *(
+                broker.name,
+                HOST,
+                port,
+                BASE,
+                NODE,
+                self._folder,
+                self._kept,
+                noted,
+                self._info,
+                self._is_loaded,
+            )
         )
-        self._log = lambda line: demo_screen.log_line(self._terminal, line)
+        demo_screen.show(self._terminal, running)
+        self._shown = True
+        for line in () if self._is_loaded else self._children[-1].last:
+            demo_screen.log_line(self._terminal, line)
         return True
 
     def watch(self) -> None:
@@ -141,6 +161,20 @@ class _Demo:
         if self._interruption.count:
             gone = f"; {self._folder} is kept" if self._kept else " and removed"
             self._terminal.write(f"stopped{gone}\n", "dim")
+
+    def _is_ready(self) -> bool:
+        return self._status == "online" and bool(self._info)
+
+    @property
+    def _is_loaded(self) -> bool:
+        models = self._info.get("models")
+        known = [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
+        return any(model.get("loaded") is True for model in known)
+
+    @property
+    def _is_decided(self) -> bool:
+        """The model is loaded, or the daemon has found out that it cannot be."""
+        return self._is_loaded or self._health.get("status") == "unhealthy"
 
     def _start_daemon(self, port: int) -> Child:
         config = self._folder / "demo.yaml"
@@ -198,7 +232,8 @@ class _Demo:
             select.select(waitables, [], [], _POLL_S)
         for child in self._children:
             for line in child.lines():
-                self._log(line)
+                if self._shown:
+                    demo_screen.log_line(self._terminal, line)
             if child.exit_status is not None and not self._interruption.count:
                 child.lines()
                 raise CommandFailed(
@@ -218,6 +253,10 @@ class _Demo:
                 self._status = message.payload.decode("utf-8", "replace")
             elif message.topic.endswith("/info"):
                 self._info = _parse(message.payload)
+            elif message.topic.endswith("/health"):
+                self._health = _parse(message.payload)
+            elif self._shown:
+                demo_screen.traffic_line(self._terminal, message)
 
 
 def _opens(connection: Connection) -> bool:

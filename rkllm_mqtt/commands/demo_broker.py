@@ -1,8 +1,9 @@
 """Choose, configure and start the demo's own broker: mosquitto where it is installed, else a Python one."""
 
 import errno
-import getpass
 import importlib.util
+import os
+import pwd
 import shutil
 import socket
 import sys
@@ -19,7 +20,6 @@ _PLACES = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 
 _MOSQUITTO = """\
 listener {port} {host}
-user {user}
 allow_anonymous true
 persistence true
 persistence_location {folder}/
@@ -72,8 +72,10 @@ def start_broker(kind: str, port: int, folder: Path) -> Child:
     mosquitto = find_mosquitto() if kind != "embedded" else None
     if mosquitto is not None:
         config = folder / "mosquitto.conf"
-        # Started as root it would become the user `mosquitto`, who may not write into our folder.
-        text = _MOSQUITTO.format(port=port, host=HOST, folder=folder, user=getpass.getuser())
+        text = _MOSQUITTO.format(port=port, host=HOST, folder=folder)
+        if os.geteuid() == 0:
+            # It would become the user `mosquitto`, who may not write into our folder.
+            text += f"user {pwd.getpwuid(0).pw_name}\n"
         config.write_text(text, "utf-8")
         return Child("mosquitto", [mosquitto, "-c", str(config)])
     if kind == "mosquitto" or importlib.util.find_spec("amqtt") is None:

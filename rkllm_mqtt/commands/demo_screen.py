@@ -1,20 +1,26 @@
 """What the demo tells a person: what runs, what to type next, and what happens."""
 
+import json
 import os
 import re
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rkllm_mqtt import __version__
+from rkllm_mqtt.commands.client_connection import Message
 from rkllm_mqtt.commands.terminal import Terminal, harmless
 
 STORY = "Tell me a story of 60 words"
+TRAFFIC = ("request", "cancel", "reply")
+"""What is shown of the traffic: the level after the client's name."""
 _LOG_LINE = re.compile(r"(?:(\d\d:\d\d:\d\d) )?(debug|info|warning|error|critical) +(\S+) ?(.*)")
+_SHOWN_AS_TRAFFIC = frozenset({"job_ended"})
 _LEVEL_STYLES = {"warning": ("yellow",), "error": ("red",), "critical": ("red",)}
 
 
@@ -35,6 +41,8 @@ class Running:
     """The commands find the broker by themselves; otherwise they must be told."""
     info: Mapping[str, Any]
     """The daemon's retained `info`."""
+    loaded: bool
+    """The model is ready."""
 
 
 def command_word(environ: Mapping[str, str] = os.environ) -> str:
@@ -90,7 +98,7 @@ def show(terminal: Terminal, running: Running) -> None:
     if runtime.get("simulated") is True:
         out("\n")
         out(" SIMULATED ", "banner")
-        out(" There is no NPU here: a simulated model answers, at the pace of a real one.\n")
+        out(" No NPU here: a simulated model answers, as fast as a real one.\n")
     out("\n")
     for name, value in _facts(running, runtime):
         out(f"  {name:<9}", "dim")
@@ -110,12 +118,45 @@ def log_line(terminal: Terminal, line: str) -> None:
             terminal.write(_cut(f"  {line.rstrip()}", terminal) + "\n", "dim")
         return
     clock, level, event, facts = match.groups()
-    if level == "debug":
+    if level == "debug" or event in _SHOWN_AS_TRAFFIC:
         return
     head = f"{clock or ''}  {event.replace('_', ' '):<20} "
     styles = _LEVEL_STYLES.get(level, ())
     terminal.write(head, *styles)
     terminal.write(_cut(facts, terminal, len(head)) + "\n", "dim")
+
+
+def traffic_line(terminal: Terminal, message: Message) -> None:
+    """Write one line about a message between a client and the daemon: its topic, never its content."""
+    verb = message.topic.split("/")[4]
+    arrow, styles = ("→", ("bold",)) if verb in ("request", "cancel") else ("←", ("green",))
+    facts = f"{len(message.payload):,} bytes"
+    if verb == "reply":
+        facts, failed = _outcome(message.payload)
+        styles = ("red",) if failed else styles
+    head = f"{time.strftime('%H:%M:%S')}  {arrow} {harmless(message.topic)}"
+    terminal.write(head, *styles)
+    terminal.write(f"  {_cut(facts, terminal, len(head) + 2)}\n", "dim")
+
+
+def _outcome(payload: bytes) -> tuple[str, bool]:
+    """Return what to say of an answer, and whether it is an error."""
+    try:
+        final = json.loads(payload)
+    except ValueError:
+        final = None
+    if not isinstance(final, dict):
+        return f"{len(payload):,} bytes of text", payload.startswith(b"ERROR ")
+    error = final.get("error")
+    if isinstance(error, dict):
+        return harmless(str(error.get("code"))), True
+    usage, timing = final.get("usage"), final.get("timing")
+    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    speed = timing.get("tokens_per_s") if isinstance(timing, dict) else None
+    parts = [f"{tokens} tokens" if isinstance(tokens, int) else f"{len(payload):,} bytes"]
+    if isinstance(speed, int | float):
+        parts.append(f"{speed:.1f} tokens/s")
+    return ", ".join(parts), False
 
 
 def _facts(running: Running, runtime: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
@@ -125,10 +166,11 @@ def _facts(running: Running, runtime: Mapping[str, Any]) -> Sequence[tuple[str, 
     window = f", window of {context:,} tokens" if isinstance(context, int) else ""
     played = " (played by the simulator)" if runtime.get("simulated") is True else ""
     kept = "kept" if running.kept else "removed at the end"
+    state = "" if running.loaded else ", not loaded: see below"
     facts = [
         ("broker", f"{running.broker} on {running.host}:{running.port}, this machine only"),
         ("node", f"{running.node}, topics {running.base}/{running.node}/…"),
-        ("model", f"{harmless(str(model['id']))}{window}" if model.get("id") else ""),
+        ("model", f"{harmless(str(model['id']))}{window}{state}" if model.get("id") else ""),
         ("runtime", f"{harmless(str(runtime['version']))}{played}" if runtime.get("version") else ""),
         ("files", f"{running.folder} ({kept})"),
     ]

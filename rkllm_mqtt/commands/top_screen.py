@@ -75,7 +75,7 @@ def header(state: TopState, now: float, width: int) -> RenderableType:
     top.add_column(ratio=1, no_wrap=True)
     top.add_column(justify="right", no_wrap=True)
     top.add_row(first, where)
-    return Group(top, Text(f" {second}"[: width - 1], style="dim", no_wrap=True))
+    return Group(top, Text(f" {second}", style="dim", no_wrap=True, overflow="ellipsis"))
 
 
 def alarm(state: TopState, now: float) -> RenderableType | None:
@@ -113,14 +113,15 @@ def slot_panel(state: TopState, now: float, width: int, rows: int) -> Renderable
             (_plain(job.get("id")), "dim"),
             f"  {_plain(job.get('priority'))}",
         )
-        if attempt > 1:
-            name.append(f"  attempt {attempt}", "yellow")
         counted = (
             f"{tokens:,} tokens  {elapsed_s:.1f} s" if tokens else f"reading the prompt  {elapsed_s:.1f} s"
         )
         most = number(job.get("max_tokens"))
         share = min(1.0, tokens / most) if most else None
-        lines += [_line(name), Text(counted), moving_bar(share, elapsed_s, width)]
+        work = Text(counted)
+        if attempt > 1:
+            work.append(f"  attempt {attempt}", "yellow")
+        lines += [_line(name), _line(work), moving_bar(share, elapsed_s, width)]
     if not state.running():
         lines.append(Text("nothing runs", style="dim"))
     if rows >= 5:

@@ -1,11 +1,11 @@
 """A real broker, a small responder that speaks protocol 1.0, and commands as real processes."""
 
 import fcntl
-import getpass
 import itertools
 import json
 import os
 import pty
+import pwd
 import re
 import select
 import shutil
@@ -41,7 +41,7 @@ def start_mosquitto(folder: Path, port: int, extra: str = "") -> subprocess.Pope
     """Start a broker on loopback and return when it takes connections."""
     config = folder / f"mosquitto-{port}.conf"
     # Started as root it would become another user, who may not read our folders.
-    common = f"user {getpass.getuser()}\nmax_queued_messages 10000\nset_tcp_nodelay true\n"
+    common = f"user {pwd.getpwuid(os.geteuid()).pw_name}\nmax_queued_messages 10000\nset_tcp_nodelay true\n"
     config.write_text(f"listener {port} 127.0.0.1\n{common}{extra}")
     process = subprocess.Popen([MOSQUITTO, "-c", str(config)], stderr=subprocess.DEVNULL)
     end = time.monotonic() + TIMEOUT_S
