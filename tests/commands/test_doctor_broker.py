@@ -234,20 +234,20 @@ def test_being_taken_for_the_daemon_loses_none_of_its_prompts(guarded: StartBrok
     port = guarded("use_username_as_clientid true")
     daemon = SleepingDaemon(port)
     daemon.visit(subscribe=True)
-    publish.single(
-        "rkllm/kitchen/client/me/request",
-        "hello",
-        qos=1,
-        port=port,
-        auth={"username": "deaf", "password": "secret"},
-        protocol=MQTTProtocolVersion.MQTTv5,
-    )
+    send(port, "before")
     found = examined(config_for(port, "daemon"))
+    send(port, "after")
     assert found["rights"].level is Level.WARN
     assert set(found) == {"connection", "MQTT 5", "rights"}
     daemon.visit(subscribe=False)
     assert daemon.session_present
-    assert daemon.received == [b"hello"]
+    assert daemon.received == [b"before", b"after"]
+
+
+def send(port: int, prompt: str) -> None:
+    sender = {"username": "deaf", "password": "secret"}
+    topic = "rkllm/kitchen/client/me/request"
+    publish.single(topic, prompt, qos=1, port=port, auth=sender, protocol=MQTTProtocolVersion.MQTTv5)
 
 
 class SleepingDaemon:
@@ -270,7 +270,8 @@ class SleepingDaemon:
 
         def on_message(_c: object, _u: object, message: paho.MQTTMessage) -> None:
             self.received.append(message.payload)
-            done.append("message")
+            if message.payload == b"after":
+                done.append("message")
 
         client.on_connect = on_connect
         client.on_message = on_message
