@@ -1,7 +1,7 @@
-"""Build the simulated librkllmrt.so on demand, one library per runtime release, and find the shipped models.
+"""Build the simulated librkllmrt.so on demand, one library per release, and find the shipped models.
 
-Needs a C compiler the first time only: libraries are kept in the user's cache directory under a name that contains
-a hash of the sources and of the compiler. Knows nothing of the bindings and loads nothing.
+Needs a C compiler the first time only: libraries are kept in the user's cache directory under a name that
+contains a hash of the sources and of the compiler. Knows nothing of the bindings and loads nothing.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def is_simulator(path: Path) -> bool:
 def build(version: str = "1.3.1", *, cc: str | None = None, directory: Path | None = None) -> Path:
     """Return the library that imitates a release, compiling it first where it is not in the cache.
 
-    Several processes may build at once: each compiles in a folder of its own and renames the result into place.
+    Several processes may build at once: each compiles in a folder of its own and renames the result.
 
     Args:
         version: A key of `VERSIONS`.

@@ -277,6 +277,8 @@ typedef struct {
 
 typedef enum { STATE_NORMAL, STATE_WAITING, STATE_FINISH, STATE_ERROR, STATE_HIDDEN } State;
 
+typedef enum { IDLE, RUNNING, ABORTING } Phase;
+
 struct Sim;
 typedef struct {
     /* Deliver n outputs; the answer 1 pauses. perf is NULL but at FINISH. */
@@ -294,6 +296,7 @@ typedef struct {
     int next;         /* index of the next token of the answer */
     uint32_t undecoded; /* hash of the last token: enters the KV with the next step */
     bool has_undecoded, done;
+    int generated;    /* answer tokens that are in the KV */
     char pending[16];
     size_t pending_n;
     char shown[72];
@@ -328,7 +331,7 @@ typedef struct Sim {
     bool last_aborted, paused;
     int paused_history;
     Fault fault;
-    bool garbage, endless, abort_crash, no_finish;
+    bool garbage, endless, abort_crash, no_finish, embed_failed;
     int emitted, limit;
     double prefill_ms, generate_ms;
     int prefill_tokens;
@@ -340,7 +343,7 @@ typedef struct Sim {
     bool late;
     pthread_t thread;
     bool thread_started;
-    atomic_int running, aborted;
+    atomic_int phase; /* of type Phase: one word, so that an abort can never hit the run after the one it meant */
 } Sim;
 
 /* Returns NULL when init fails; *null_handle says that the fault "init ok, handle NULL" was asked for. */
@@ -350,6 +353,8 @@ int sim_close(Sim *sim);
 bool sim_claim(Sim *sim);
 int sim_run(Sim *sim, const Input *inputs, const Infer *infer, void *userdata);
 int sim_abort(Sim *sim);
+bool sim_busy(const Sim *sim);
+bool sim_aborted(const Sim *sim);
 int sim_clear(Sim *sim, int keep_system, const int *start, const int *end);
 int sim_load_lora(Sim *sim, const char *path, const char *name);
 int sim_set_template(Sim *sim, const char *system, const char *prefix, const char *postfix);
@@ -361,6 +366,8 @@ const char *template_eos(int chat_template);
 
 /* Turn an input into column->input (hashes) and column->prompt (readable); false logs the reason. */
 bool input_read(Sim *sim, Column *column, const Input *input, bool first_turn);
+/* Rows of n tokens from the caller, where the model has none of its own; false when that fails. */
+bool embed_outside(Sim *sim, const uint32_t *hashes, int n);
 /* Fill answer and tokens of a column. */
 void answer_make(Sim *sim, Column *column, const Input *input, const Infer *infer);
 /* Milliseconds to compute positions start to end. */

@@ -124,22 +124,27 @@ static bool says_parameters(const Sim *sim, const Input *input, const Infer *inf
     if (!span_find(message, "show your parameters")) return false;
     const Settings *s = &sim->settings;
     const Sampling *p = infer->sampling ? infer->sampling : &s->sampling;
-    text_printf(out, "max_context_len=%d max_new_tokens=%d n_keep=%d top_k=%d top_p=%g temperature=%g repeat_penalty=%g "
-                "frequency_penalty=%g presence_penalty=%g mirostat=%d mirostat_tau=%g mirostat_eta=%g ",
-                s->max_context_len, infer->max_new_tokens > 0 ? infer->max_new_tokens : s->max_new_tokens, s->n_keep, p->top_k,
-                (double)p->top_p, (double)p->temperature, (double)p->repeat_penalty, (double)p->frequency_penalty,
-                (double)p->presence_penalty, p->mirostat, (double)p->mirostat_tau, (double)p->mirostat_eta);
-    text_printf(out, "skip_special_token=%d ignore_eos_token=%d is_async=%d base_domain_id=%d embed_flash=%d cpus_num=%d "
-                "cpus_mask=0x%x n_batch=%d use_cross_attn=%d keep_history=%d role=%s enable_thinking=%d",
-                s->skip_special_token, s->ignore_eos_token, s->is_async, s->base_domain_id, s->embed_flash, s->cpus_num,
-                s->cpus_mask, s->n_batch, s->use_cross_attn, infer->keep_history, input->role ? input->role : "-", input->thinking);
+    int limit = infer->max_new_tokens > 0 ? infer->max_new_tokens : s->max_new_tokens;
+    text_printf(out, "max_context_len=%d max_new_tokens=%d n_keep=%d ", s->max_context_len, limit, s->n_keep);
+    text_printf(out, "top_k=%d top_p=%g temperature=%g ", p->top_k, (double)p->top_p, (double)p->temperature);
+    text_printf(out, "repeat_penalty=%g frequency_penalty=%g presence_penalty=%g ", (double)p->repeat_penalty,
+                (double)p->frequency_penalty, (double)p->presence_penalty);
+    text_printf(out, "mirostat=%d mirostat_tau=%g mirostat_eta=%g ", p->mirostat, (double)p->mirostat_tau,
+                (double)p->mirostat_eta);
+    text_printf(out, "skip_special_token=%d ignore_eos_token=%d is_async=%d ", s->skip_special_token,
+                s->ignore_eos_token, s->is_async);
+    text_printf(out, "base_domain_id=%d embed_flash=%d cpus_num=%d cpus_mask=0x%x ", s->base_domain_id, s->embed_flash,
+                s->cpus_num, s->cpus_mask);
+    text_printf(out, "n_batch=%d use_cross_attn=%d keep_history=%d role=%s enable_thinking=%d", s->n_batch,
+                s->use_cross_attn, infer->keep_history, input->role ? input->role : "-", input->thinking);
     return true;
 }
 
 static void say_media(const Input *input, Span message, Text *out) {
     for (int i = 0; i < SIM_MAX_MEDIA && input->kind == INPUT_MULTIMODAL; i++) {
         const Media *media = &input->media[i];
-        if (media->n_items) text_printf(out, "I got %zu %s of %zu tokens. ", media->n_items, media->mark, media->n_tokens);
+        if (!media->n_items) continue;
+        text_printf(out, "I got %zu %s of %zu tokens. ", media->n_items, media->mark, media->n_tokens);
     }
     text_puts(out, "You said: ");
     text_add(out, message.at, message.len);

@@ -38,16 +38,20 @@ static int deliver(Sim *sim, void *userdata, const Output *outputs, int n, const
     memset(results, 0, (size_t)n * sizeof *results);
     for (int i = 0; i < n; i++) {
         results[i].text = outputs[i].text;
-        results[i].token_id = outputs[i].token_id;
-        if (outputs[i].hidden)
-            results[i].last_hidden_layer = (RKLLMResultLastHiddenLayer){outputs[i].hidden, outputs[i].embd_size, outputs[i].n_tokens};
+        const Output *output = &outputs[i];
+        results[i].token_id = output->token_id;
+        if (output->hidden)
+            results[i].last_hidden_layer =
+                (RKLLMResultLastHiddenLayer){output->hidden, output->embd_size, output->n_tokens};
 #if RKLLM_ABI_GROUP >= 2
-        if (outputs[i].logits) results[i].logits = (RKLLMResultLogits){outputs[i].logits, outputs[i].vocab_size, outputs[i].n_tokens};
+        if (output->logits)
+            results[i].logits = (RKLLMResultLogits){output->logits, output->vocab_size, output->n_tokens};
 #endif
     }
 #if RKLLM_ABI_GROUP >= 4
     if (perf)
-        results[0].perf = (RKLLMPerfStat){perf->prefill_ms, perf->prefill_tokens, perf->generate_ms, perf->generate_tokens, perf->memory_mb};
+        results[0].perf = (RKLLMPerfStat){perf->prefill_ms, perf->prefill_tokens, perf->generate_ms,
+                                          perf->generate_tokens, perf->memory_mb};
     return adapter->result(results, userdata, (LLMCallState)state);
 #else
     (void)perf;
@@ -103,8 +107,13 @@ RKLLMParam rkllm_createDefaultParam(void) {
 
 static Settings settings_of(const RKLLMParam *param) {
     Settings settings = {
-        .model_path = param->model_path, .max_context_len = param->max_context_len, .max_new_tokens = param->max_new_tokens,
-        .skip_special_token = param->skip_special_token, .is_async = param->is_async, .n_batch = 1, .n_keep = -1,
+        .model_path = param->model_path,
+        .max_context_len = param->max_context_len,
+        .max_new_tokens = param->max_new_tokens,
+        .skip_special_token = param->skip_special_token,
+        .is_async = param->is_async,
+        .n_batch = 1,
+        .n_keep = -1,
         .base_domain_id = param->extend_param.base_domain_id,
         .sampling = {param->top_k, param->top_p, param->temperature, param->repeat_penalty, param->frequency_penalty,
                      param->presence_penalty, param->mirostat, param->mirostat_tau, param->mirostat_eta},
@@ -269,13 +278,13 @@ int rkllm_run_async(LLMHandle handle, RKLLMInput *input, RKLLMInferParam *infer_
     sim->thread_started = pthread_create(&sim->thread, NULL, run_in_thread, call) == 0;
     if (sim->thread_started) return 0;
     free(call);
-    atomic_store(&sim->running, 0);
+    atomic_store(&sim->phase, IDLE);
     return -1;
 }
 
 int rkllm_abort(LLMHandle handle) { return handle ? sim_abort(handle) : -1; }
 
-int rkllm_is_running(LLMHandle handle) { return handle ? atomic_load(&((Sim *)handle)->running) : -1; }
+int rkllm_is_running(LLMHandle handle) { return handle ? sim_busy(handle) : -1; }
 
 /* ---- between runs ---- */
 int rkllm_load_lora(LLMHandle handle, RKLLMLoraAdapter *lora_adapter) {
@@ -284,11 +293,11 @@ int rkllm_load_lora(LLMHandle handle, RKLLMLoraAdapter *lora_adapter) {
 }
 
 int rkllm_load_prompt_cache(LLMHandle handle, const char *prompt_cache_path) {
-    return handle && !((Sim *)handle)->running ? cache_load(handle, prompt_cache_path) : -1;
+    return handle && !sim_busy(handle) ? cache_load(handle, prompt_cache_path) : -1;
 }
 
 int rkllm_release_prompt_cache(LLMHandle handle) {
-    return handle && !((Sim *)handle)->running ? cache_release(handle) : -1;
+    return handle && !sim_busy(handle) ? cache_release(handle) : -1;
 }
 
 #if RKLLM_ABI_GROUP >= 4
@@ -303,15 +312,16 @@ int rkllm_get_kv_cache_size(LLMHandle handle, int *cache_sizes) {
     return 0;
 }
 
-int rkllm_set_function_tools(LLMHandle handle, const char *system_prompt, const char *tools, const char *tool_response_str) {
+int rkllm_set_function_tools(LLMHandle handle, const char *system_prompt, const char *tools,
+                             const char *tool_response_str) {
     return handle && tools ? sim_set_tools(handle, system_prompt, tools, tool_response_str) : -1;
 }
 
 int rkllm_set_cross_attn_params(LLMHandle handle, RKLLMCrossAttnParam *given) {
     Sim *sim = handle;
     if (!sim || !given || !sim->settings.use_cross_attn) return -1;
-    if (!given->encoder_k_cache || !given->encoder_v_cache || !given->encoder_mask || !given->encoder_pos || given->num_tokens < 1)
-        return -1;
+    bool complete = given->encoder_k_cache && given->encoder_v_cache && given->encoder_mask && given->encoder_pos;
+    if (!complete || given->num_tokens < 1) return -1;
     sim->cross_attn_set = true;
     return 0;
 }
@@ -322,7 +332,8 @@ int rkllm_clear_kv_cache(LLMHandle handle, int keep_system_prompt) {
 #endif
 
 #if RKLLM_ABI_GROUP >= 2
-int rkllm_set_chat_template(LLMHandle handle, const char *system_prompt, const char *prompt_prefix, const char *prompt_postfix) {
+int rkllm_set_chat_template(LLMHandle handle, const char *system_prompt, const char *prompt_prefix,
+                            const char *prompt_postfix) {
     return handle ? sim_set_template(handle, system_prompt, prompt_prefix, prompt_postfix) : -1;
 }
 #endif

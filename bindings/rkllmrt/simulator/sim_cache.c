@@ -17,7 +17,8 @@ typedef struct {
 static const char MAGIC[16] = "RKLLM-SIM-CACHE";
 
 static Header header_of(const Sim *sim, int n) {
-    Header header = {.fingerprint = sim->model.fingerprint, .n_tokens = (uint32_t)n, .kv_bytes = (uint32_t)sim->model.kv_bytes};
+    Header header = {.fingerprint = sim->model.fingerprint, .n_tokens = (uint32_t)n};
+    header.kv_bytes = (uint32_t)sim->model.kv_bytes;
     memcpy(header.magic, MAGIC, sizeof MAGIC);
     header.release = sim_hash(sim->release.version, strlen(sim->release.version), 3);
     return header;
@@ -38,6 +39,10 @@ static bool write_filling(FILE *file, size_t bytes) {
     return good;
 }
 
+static void wait_transfer(Sim *sim, size_t bytes, double mb_s) {
+    if (mb_s > 0) clock_plain(&sim->clock, (double)bytes / 1e3 / mb_s);
+}
+
 int cache_save(Sim *sim, const char *path) {
     const Kv *kv = &sim->columns[0].kv;
     Header header = header_of(sim, kv->reusable);
@@ -52,7 +57,7 @@ int cache_save(Sim *sim, const char *path) {
     if (good && sim->model.cache_sparse) good = fflush(file) == 0 && ftruncate(fileno(file), (off_t)total) == 0;
     else if (good) good = write_filling(file, total - used);
     good = fclose(file) == 0 && good;
-    if (sim->model.pace.cache_save_mb_s > 0) clock_plain(&sim->clock, (double)total / 1e3 / sim->model.pace.cache_save_mb_s);
+    wait_transfer(sim, total, sim->model.pace.cache_save_mb_s);
     if (!good) log_line('E', "failed to write prompt cache file");
     return good ? 0 : -1;
 }
@@ -89,7 +94,7 @@ int cache_load(Sim *sim, const char *path) {
         return -1;
     }
     clock_begin(&sim->clock);
-    if (sim->model.pace.cache_load_mb_s > 0) clock_plain(&sim->clock, (double)total / 1e3 / sim->model.pace.cache_load_mb_s);
+    wait_transfer(sim, total, sim->model.pace.cache_load_mb_s);
     clock_end(&sim->clock);
     sim->loaded = kv;
     sim->cache_loaded = true;

@@ -13,7 +13,8 @@ static void put(Column *column, uint32_t hash) {
 /* Tokens of a text by the caller's tokenizer; false with the runtime's log line when there is none or it fails. */
 static bool read_outside(Sim *sim, Column *column, Span text) {
     if (!sim->client.tokenize) {
-        log_line('E', "Tokenizer is unavailable: model has no internal tokenizer and no external tokenizer_callback provided.");
+        log_line('E', "Tokenizer is unavailable: model has no internal tokenizer and no external tokenizer_callback "
+                      "provided.");
         return false;
     }
     int room = (int)text.len + 16;
@@ -83,9 +84,9 @@ static bool read_media(Sim *sim, Column *column, const Input *input) {
         rest = (Span){at, (size_t)(end - at)};
     }
     for (int i = 0; i < SIM_MAX_MEDIA; i++) {
-        if (seen[i] == input->media[i].n_items && (!seen[i] || (input->media[i].embed && input->media[i].n_tokens))) continue;
-        log_line('E', "the prompt has %zu %s but the input brings %zu", seen[i], input->media[i].mark ? input->media[i].mark : "items",
-                 input->media[i].n_items);
+        const Media *media = &input->media[i];
+        if (seen[i] == media->n_items && (!seen[i] || (media->embed && media->n_tokens))) continue;
+        log_line('E', "the prompt has %zu %s but the input brings %zu", seen[i], media->mark, media->n_items);
         return false;
     }
     return read_text(sim, column, rest, 0);
@@ -116,17 +117,16 @@ static bool read_any(Sim *sim, Column *column, const Input *input, bool first_tu
 }
 
 /* A model without embedding layer asks the caller for the rows of its tokens. */
-static bool embed_outside(Sim *sim, const Column *column) {
-    if (sim->model.embedding) return true;
+bool embed_outside(Sim *sim, const uint32_t *hashes, int n) {
     if (!sim->client.embed) {
         log_line('E', "Model has no embedding layer and no embed callback provided.");
         return false;
     }
-    size_t bytes = (size_t)column->n_input * (size_t)sim->model.embd_size * sizeof(float);
+    size_t bytes = (size_t)n * (size_t)sim->model.embd_size * sizeof(float);
     float *rows = sim_alloc(bytes);
-    int32_t *ids = sim_alloc((size_t)column->n_input * sizeof *ids);
-    for (int i = 0; i < column->n_input; i++) ids[i] = (int32_t)(column->input[i] % (uint32_t)sim->model.vocab_size);
-    int status = sim->client.embed(sim, ids, (uint64_t)column->n_input, rows, bytes);
+    int32_t *ids = sim_alloc((size_t)n * sizeof *ids);
+    for (int i = 0; i < n; i++) ids[i] = (int32_t)(hashes[i] % (uint32_t)sim->model.vocab_size);
+    int status = sim->client.embed(sim, ids, (uint64_t)n, rows, bytes);
     free(rows);
     free(ids);
     return status == 0;
@@ -134,7 +134,8 @@ static bool embed_outside(Sim *sim, const Column *column) {
 
 bool input_read(Sim *sim, Column *column, const Input *input, bool first_turn) {
     if (!read_any(sim, column, input, first_turn) || column->n_input == 0) return false;
-    if (input->kind != INPUT_EMBED && !embed_outside(sim, column)) return false;
+    bool asks = !sim->model.embedding && input->kind != INPUT_EMBED;
+    if (asks && !embed_outside(sim, column->input, column->n_input)) return false;
     /* Another LoRA computes other keys and values for the same token. */
     for (int i = 0; sim->lora_seed && i < column->n_input; i++) column->input[i] ^= sim->lora_seed;
     return true;
@@ -148,5 +149,6 @@ void column_reset(Column *column) {
     column->tokens.n = column->next = 0;
     column->pending_n = 0;
     column->has_undecoded = column->done = false;
+    column->generated = 0;
     column->kv.system_n = 0;
 }

@@ -38,8 +38,8 @@ void log_banner(const Sim *sim) {
     const Model *model = &sim->model;
     const char *toolkit = model->toolkit[0] ? model->toolkit : sim->release.version;
     if (sim->release.group < 2) return;
-    log_line('I', "rkllm-toolkit version: %s, max_context_limit: %d, npu_core_num: %d, target_platform: %s, model_dtype: %s",
-             toolkit, model->max_context, model->npu_core_num, model->platform, model->dtype);
+    log_line('I', "rkllm-toolkit version: %s, max_context_limit: %d, npu_core_num: %d, target_platform: %s, "
+                  "model_dtype: %s", toolkit, model->max_context, model->npu_core_num, model->platform, model->dtype);
     log_cpus(&sim->settings);
     if (sim->log_level >= 2) log_details(sim);
 }
@@ -57,7 +57,8 @@ void log_perf(const Sim *sim, const Perf *perf) {
         log_line('I', " Model init time (ms)  %.2f", sim->init_ms);
         log_line('I', RULE);
     }
-    log_line('I', " %-13s %-16s %-9s %-23s %-22s ", "Stage", "Total Time (ms)", "Tokens", "Time per Token (ms)", "Tokens per Second");
+    log_line('I', " %-13s %-16s %-9s %-23s %-22s ", "Stage", "Total Time (ms)", "Tokens", "Time per Token (ms)",
+             "Tokens per Second");
     log_line('I', RULE);
     if (with_init_row) log_line('I', " %-13s %-16.2f %-9s %-23s %-22s ", "Init", sim->init_ms, "/", "/", "/");
     log_stage("Prefill", (double)perf->prefill_ms, perf->prefill_tokens);

@@ -165,6 +165,17 @@ static bool read_lines(Model *model, FILE *file, const char *path, char *why, si
     return good && number > 0;
 }
 
+/* A relative fault_state lies beside the model file. */
+static void place_state_file(Model *model, const char *path) {
+    const char *slash = strrchr(path, '/');
+    char name[SIM_PATH];
+    if (!model->fault_state[0] || model->fault_state[0] == '/' || !slash) return;
+    strcpy(name, model->fault_state);
+    int folder = (int)(slash - path);
+    if (folder + 1 + strlen(name) < sizeof model->fault_state)
+        snprintf(model->fault_state, sizeof model->fault_state, "%.*s/%.*s", folder, path, SIM_PATH - folder - 2, name);
+}
+
 bool model_read(Model *model, const char *path, char *why, size_t room) {
     set_defaults(model);
     FILE *file = fopen(path, "re");
@@ -176,6 +187,7 @@ bool model_read(Model *model, const char *path, char *why, size_t room) {
         snprintf(why, room, "RKLLM_SIM_PROFILE: unknown profile '%.40s'", profile);
         good = false;
     }
+    place_state_file(model, path);
     uint32_t facts[] = {(uint32_t)model->vocab_size, (uint32_t)model->layers, (uint32_t)model->kv_bytes};
     model->fingerprint = sim_hash(facts, sizeof facts, sim_hash(model->name, strlen(model->name), 0));
     return good;

@@ -43,7 +43,8 @@ int mode_run(Sim *sim, const Infer *infer, void *userdata) {
         return -1;
     }
     sim->prefill_tokens = column->n_input;
-    sim->prefill_ms = clock_step(&sim->clock, &sim->model.pace, sim->model.pace.floor_ms + prefill_cost(&sim->model.pace, 0, column->n_input));
+    const Pace *pace = &sim->model.pace;
+    sim->prefill_ms = clock_step(&sim->clock, pace, pace->floor_ms + prefill_cost(pace, 0, column->n_input));
     float *rows = sim_alloc((size_t)column->n_input * (size_t)size * sizeof *rows);
     if (hidden) fill_hidden(column, rows, size);
     else fill_logits(sim, column, rows, size);
@@ -51,7 +52,7 @@ int mode_run(Sim *sim, const Infer *infer, void *userdata) {
     if (hidden) output.hidden = rows, output.embd_size = size;
     else output.logits = rows, output.vocab_size = size;
     bool own_state = hidden && sim->release.group == 1;
-    if (!sim->aborted) sim->client.deliver(sim, userdata, &output, 1, NULL, own_state ? STATE_HIDDEN : STATE_NORMAL);
+    if (!sim_aborted(sim)) sim->client.deliver(sim, userdata, &output, 1, NULL, own_state ? STATE_HIDDEN : STATE_NORMAL);
     free(rows);
     return finish_run(sim, infer, userdata);
 }

@@ -29,7 +29,10 @@ static bool settings_fit(const Sim *sim) {
                  sim->model.max_context);
         return false;
     }
-    if (settings->max_context_len <= 0) return log_line('E', "max_context[%d] must be positive", settings->max_context_len), false;
+    if (settings->max_context_len <= 0) {
+        log_line('E', "max_context[%d] must be positive", settings->max_context_len);
+        return false;
+    }
     if (sim->release.group >= 2 && settings->cpus_num < sim->model.npu_core_num) {
         log_line('E', "The number of enabled CPUs must be greater than or equal to the number of NPU cores.");
         return false;
@@ -61,7 +64,8 @@ static bool load(Sim *sim, bool *null_handle) {
         return false;
     }
     clock_plain(&sim->clock, sim->model.pace.load_ms);
-    sim->init_ms = sim->clock.virtual_time ? sim->model.pace.load_ms / sim->clock.speed : (double)(now_ns() - begin) / 1e6;
+    sim->init_ms = (double)(now_ns() - begin) / 1e6;
+    if (sim->clock.virtual_time) sim->init_ms = sim->model.pace.load_ms / sim->clock.speed;
     return true;
 }
 
@@ -105,7 +109,7 @@ Sim *sim_open(const Release *about, const Settings *settings, const Client *clie
 }
 
 int sim_close(Sim *sim) {
-    if (sim->running) return -1;
+    if (sim_busy(sim)) return -1;
     if (sim->thread_started) pthread_join(sim->thread, NULL);
     Fault fault = rule_fault(&sim->model, ON_DESTROY, span(""), sim->run_number);
     fault_strike(&fault, &sim->clock);
@@ -114,7 +118,7 @@ int sim_close(Sim *sim) {
 }
 
 int sim_clear(Sim *sim, int keep_system, const int *start, const int *end) {
-    if (sim->running) return -1;
+    if (sim_busy(sim)) return -1;
     if (start || end) {
         if (!start || !end || !sim->paused || sim->paused_history) {
             log_line('E', "start_pos and end_pos are only valid when keep_history == 0 and the generation has been paused by "
@@ -137,7 +141,7 @@ int sim_clear(Sim *sim, int keep_system, const int *start, const int *end) {
 
 int sim_load_lora(Sim *sim, const char *path, const char *name) {
     FILE *file = path && name ? fopen(path, "re") : NULL;
-    if (!file || sim->n_loras == SIM_MAX_LORA || sim->running) {
+    if (!file || sim->n_loras == SIM_MAX_LORA || sim_busy(sim)) {
         if (file) fclose(file);
         log_line('E', "failed to load lora adapter %s", path ? path : "(null)");
         return -1;

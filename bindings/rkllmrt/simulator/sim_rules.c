@@ -121,7 +121,8 @@ bool rule_parse(const char *line, Rule *rule, char *why, size_t room) {
     const char *at = line;
     *rule = (Rule){0};
     if (!parse_occasion(&at, rule) || !take(&at, ":")) {
-        snprintf(why, room, "a rule begins with when \"...\":, on run N:, every N runs:, always:, on init: or on destroy:");
+        snprintf(why, room, "a rule begins with when \"...\":, on run N:, every N runs:, always:, on init: or "
+                            "on destroy:");
         return false;
     }
     do {
@@ -155,7 +156,7 @@ const char *rule_reply(const Model *model, Span message, int run) {
     return NULL;
 }
 
-/* Count one more strike of rule number `index` in the state file, which outlives the process; returns the count so far. */
+/* Count one more strike of rule number `index` in the state file, which outlives the process; the count before. */
 static int count_in_file(const char *path, int index) {
     int counts[64] = {0}, fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0 || index >= 64) return close(fd), 0;

@@ -11,12 +11,19 @@ double prefill_cost(const Pace *pace, int start, int end) {
     return pace->prefill_ms * (after - before) + pace->prefill_quad_ms * (after * after - before * before);
 }
 
-bool sim_claim(Sim *sim) { return atomic_exchange(&sim->running, 1) == 0; }
+bool sim_claim(Sim *sim) {
+    int idle = IDLE;
+    return atomic_compare_exchange_strong(&sim->phase, &idle, RUNNING);
+}
+
+bool sim_busy(const Sim *sim) { return atomic_load(&sim->phase) != IDLE; }
+
+bool sim_aborted(const Sim *sim) { return atomic_load_explicit(&sim->phase, memory_order_relaxed) == ABORTING; }
 
 int sim_abort(Sim *sim) {
-    if (sim->abort_crash && sim->running) raise(SIGSEGV);
-    if (sim->running) sim->aborted = 1;
-    else sim->paused = false;
+    int running = RUNNING;
+    if (sim->abort_crash && sim_busy(sim)) raise(SIGSEGV);
+    if (!atomic_compare_exchange_strong(&sim->phase, &running, ABORTING) && running == IDLE) sim->paused = false;
     return 0;
 }
 
@@ -26,7 +33,8 @@ static bool is_strike(FaultKind kind) { return kind >= FAULT_ABORT && kind <= FA
 static int deliver(Sim *sim, void *userdata, const Output *outputs, bool waiting) {
     bool timed = sim->model.pace.decode_ms > 0;
     int64_t before = timed ? now_ns() : 0;
-    int answer = sim->client.deliver(sim, userdata, outputs, sim->n_columns, NULL, waiting ? STATE_WAITING : STATE_NORMAL);
+    State state = waiting ? STATE_WAITING : STATE_NORMAL;
+    int answer = sim->client.deliver(sim, userdata, outputs, sim->n_columns, NULL, state);
     if (timed) clock_outside(&sim->clock, now_ns() - before);
     return answer;
 }
@@ -51,9 +59,8 @@ static void settle_kv(Sim *sim, const Infer *infer) {
         Kv *kv = &column->kv;
         kv->history = infer->keep_history && sim->release.group > 1 ? kv->n : 0;
         kv->reusable = kv->n;
-        int prompt_end = kv->n - column->next + 1;
-        if (!sim->model.reuse_generated && column->next > 0 && prompt_end < kv->n && prompt_end >= 0) kv->reusable = prompt_end;
-        if (sim->aborted && !sim->model.reuse_aborted) kv->reusable = 0;
+        if (!sim->model.reuse_generated) kv->reusable = kv->n > column->generated ? kv->n - column->generated : 0;
+        if (sim_aborted(sim) && !sim->model.reuse_aborted) kv->reusable = 0;
     }
     if (!sim->model.cache_stays) sim->loaded.reusable = 0;
 }
@@ -71,7 +78,7 @@ int finish_run(Sim *sim, const Infer *infer, void *userdata) {
     Output outputs[SIM_MAX_BATCH] = {{0}};
     settle_kv(sim, infer);
     remember_turn(sim);
-    sim->last_aborted = sim->aborted;
+    sim->last_aborted = sim_aborted(sim);
     sim->aborts += sim->last_aborted;
     if (infer->save_cache && (!sim->last_aborted || sim->model.aborted_saves)) cache_save(sim, infer->cache_path);
     Perf perf = {.prefill_ms = (float)sim->prefill_ms, .prefill_tokens = sim->prefill_tokens};
@@ -133,7 +140,9 @@ static void decode_last(Sim *sim, Column *column) {
     int keep = sim->settings.n_keep < 0 ? column->n_input : sim->settings.n_keep;
     kv_shift(&column->kv, sim->settings.max_context_len, keep);
     kv_put(&column->kv, column->undecoded);
+    column->generated++;
     column->has_undecoded = false;
+    if (!sim->model.embedding && !embed_outside(sim, &column->undecoded, 1)) sim->embed_failed = true;
 }
 
 static void wait_step(Sim *sim) {
@@ -161,12 +170,13 @@ static Outcome give_out(Sim *sim, void *userdata) {
     }
     sim->emitted++;
     int answer = deliver(sim, userdata, outputs, waiting);
-    if (all_done || sim->aborted || sim->emitted >= sim->limit) return ENDED;
+    if (sim->emitted == 1) sim->first_token_ns = now_ns();
+    if (all_done || sim_aborted(sim) || sim->emitted >= sim->limit) return ENDED;
     return answer == 1 && sim->release.group >= 4 ? PAUSED : GO_ON;
 }
 
 static int generate(Sim *sim, const Infer *infer, void *userdata) {
-    Outcome outcome = sim->aborted ? ENDED : GO_ON;
+    Outcome outcome = sim_aborted(sim) ? ENDED : GO_ON;
     while (outcome == GO_ON) {
         if (is_strike(sim->fault.kind) && sim->fault.after == sim->emitted) {
             if (sim->fault.kind == FAULT_ERROR) return deliver_error(sim, userdata);
@@ -175,8 +185,8 @@ static int generate(Sim *sim, const Infer *infer, void *userdata) {
         /* The first token comes out of the prefill; a resumed run begins with a step. */
         if (sim->emitted > 0 || sim->paused) wait_step(sim);
         sim->paused = false;
-        outcome = sim->aborted ? ENDED : give_out(sim, userdata);
-        if (sim->emitted == 1) sim->first_token_ns = now_ns();
+        if (sim->embed_failed) return deliver_error(sim, userdata);
+        outcome = sim_aborted(sim) ? ENDED : give_out(sim, userdata);
     }
     if (!sim->clock.virtual_time && sim->emitted > 0) sim->generate_ms = (double)(now_ns() - sim->first_token_ns) / 1e6;
     if (outcome == ENDED) return finish_run(sim, infer, userdata);
@@ -191,7 +201,7 @@ static int generate(Sim *sim, const Infer *infer, void *userdata) {
 static double fill_kv(Sim *sim, Column *column, bool keep_history, bool may_reuse) {
     Kv *kv = &column->kv;
     int base = keep_history ? kv->history : 0, same = 0;
-    if (!keep_history && may_reuse) {
+    if (base == 0 && may_reuse) {
         int from_file = kv_match(&sim->loaded, column->input, column->n_input, &sim->model);
         same = kv_match(kv, column->input, column->n_input, &sim->model);
         if (from_file > same) {
@@ -253,13 +263,18 @@ static void check_assertion(const Sim *sim, const Input *inputs, const Infer *in
 
 static int start(Sim *sim, const Input *inputs, const Infer *infer, void *userdata) {
     bool keep_history = infer->keep_history && sim->release.group > 1;
-    bool after_abort = sim->last_aborted && sim->model.fail_after_abort && sim->aborts % sim->model.fail_after_abort == 0;
+    int refuse = sim->model.fail_after_abort; /* every so many aborts the next run is refused */
+    bool after_abort = sim->last_aborted && refuse && sim->aborts % refuse == 0;
     sim->run_number++;
     sim->last_aborted = false;
     sim->fault = (Fault){0};
     apply_fault(sim);
     if (after_abort || !choose_lora(sim, infer->lora) || infer->mode < 0 || infer->mode > MODE_LOGITS) return -1;
     if (infer->mode == MODE_LOGITS && sim->release.group == 1) return -1;
+    if (sim->settings.use_cross_attn && !sim->cross_attn_set) {
+        log_line('E', "use_cross_attn is set but rkllm_set_cross_attn_params was not called");
+        return -1;
+    }
     if (!read_inputs(sim, inputs, keep_history) || sim->fault.kind == FAULT_FAIL) return -1;
     check_assertion(sim, inputs, infer);
     apply_fault(sim);
@@ -273,9 +288,8 @@ static int start(Sim *sim, const Input *inputs, const Infer *infer, void *userda
     bool may_reuse = inputs->kind != INPUT_EMBED || strcmp(sim->release.version, "1.2.3") >= 0;
     double cost = 0;
     for (int i = 0; i < sim->n_columns; i++) cost += fill_kv(sim, &sim->columns[i], keep_history, may_reuse);
-    int64_t before = now_ns();
     double waited = clock_step(&sim->clock, &sim->model.pace, sim->model.pace.floor_ms + cost);
-    sim->prefill_ms = sim->clock.virtual_time ? waited : (double)(now_ns() - before) / 1e6;
+    sim->prefill_ms = sim->clock.virtual_time ? waited : (double)(now_ns() - sim->first_token_ns) / 1e6;
     if (!sim->prefill_tokens) sim->prefill_ms = 0;
     return generate(sim, infer, userdata);
 }
@@ -283,16 +297,17 @@ static int start(Sim *sim, const Input *inputs, const Infer *infer, void *userda
 int sim_run(Sim *sim, const Input *inputs, const Infer *infer, void *userdata) {
     int64_t entry = now_ns();
     int limit = infer->max_new_tokens > 0 ? infer->max_new_tokens : sim->settings.max_new_tokens;
-    sim->aborted = 0;
+    sim->embed_failed = false;
     sim->limit = limit > 0 ? limit : INT_MAX;
     sim->emitted = sim->prefill_tokens = 0;
     sim->prefill_ms = sim->generate_ms = 0;
-    sim->first_token_ns = entry;
+    sim->first_token_ns = entry; /* until there is one */
     clock_begin(&sim->clock);
     int status = sim->paused ? generate(sim, infer, userdata) : start(sim, inputs, infer, userdata);
     clock_end(&sim->clock);
-    Perf perf = {.prefill_ms = (float)sim->prefill_ms, .prefill_tokens = sim->prefill_tokens, .generate_ms = (float)sim->generate_ms};
+    Perf perf = {.prefill_ms = (float)sim->prefill_ms, .prefill_tokens = sim->prefill_tokens};
+    perf.generate_ms = (float)sim->generate_ms;
     trace_run(sim, entry, now_ns(), &perf);
-    atomic_store(&sim->running, 0);
+    atomic_store(&sim->phase, IDLE);
     return status;
 }

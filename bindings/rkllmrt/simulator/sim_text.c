@@ -1,6 +1,7 @@
 /* Growable bytes and the few searches that the other parts share. */
 #include "sim.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,8 +50,11 @@ Span span(const char *string) { return string ? (Span){string, strlen(string)} :
 
 const char *span_find(Span hay, const char *needle) {
     size_t n = strlen(needle);
-    for (size_t i = 0; n && i + n <= hay.len; i++)
-        if (strncasecmp(hay.at + i, needle, n) == 0) return hay.at + i;
+    int low = tolower((unsigned char)*needle), high = toupper((unsigned char)*needle);
+    for (size_t i = 0; n && i + n <= hay.len; i++) {
+        unsigned char c = (unsigned char)hay.at[i];
+        if ((c == low || c == high) && strncasecmp(hay.at + i, needle, n) == 0) return hay.at + i;
+    }
     return NULL;
 }
 

@@ -44,10 +44,12 @@ static void append_word(char *to, size_t room, Span word) {
 }
 
 static Request read_request(Span user) {
-    static const char *const VERBS[] = {"turn", "switch", "power", "put", "set", "dim", "open", "close", "lock", "unlock", NULL};
+    static const char *const VERBS[] = {"turn", "switch", "power", "put", "set", "dim",
+                                        "open", "close", "lock", "unlock", NULL};
     static const char *const DIRECTIONS[] = {"on", "off", "open", "close", "lock", "unlock", NULL};
-    static const char *const IDLE[] = {"the", "a", "an", "please", "can", "could", "you", "would", "me", "my", "to", "now",
-                                       "hey", "i", "want", "percent", "degrees", "of", "and", "for", "it", NULL};
+    static const char *const FILLERS[] = {"the", "a", "an", "please", "can", "could", "you", "would", "me", "my",
+                                          "to", "now", "hey", "i", "want", "percent", "degrees", "of", "and",
+                                          "for", "it", NULL};
     Request request = {.words = user};
     bool in_area = false, verb = false;
     for (size_t at = 0; at < user.len;) {
@@ -56,13 +58,13 @@ static Request read_request(Span user) {
         bool is_direction = is_one_of(word, DIRECTIONS), is_verb = is_one_of(word, VERBS);
         verb |= is_verb;
         if (is_direction || (is_verb && (span_is(word, "set") || span_is(word, "dim")))) {
-            const char *name = span_is(word, "dim") ? "set" : NULL;
-            snprintf(request.direction, sizeof request.direction, "%.*s", name ? 3 : (int)word.len, name ? name : word.at);
+            Span name = span_is(word, "dim") ? span("set") : word;
+            snprintf(request.direction, sizeof request.direction, "%.*s", (int)name.len, name.at);
         } else if (verb && (span_is(word, "in") || span_is(word, "at"))) {
             in_area = true;
         } else if (isdigit((unsigned char)*word.at)) {
             snprintf(request.number, sizeof request.number, "%.*s", (int)word.len, word.at);
-        } else if (verb && !is_verb && !is_one_of(word, IDLE)) {
+        } else if (verb && !is_verb && !is_one_of(word, FILLERS)) {
             if (in_area) append_word(request.area, sizeof request.area, word);
             else append_word(request.device, sizeof request.device, word);
         }
@@ -77,7 +79,8 @@ static Request read_request(Span user) {
 static bool contains_word(Span text, const char *word) {
     size_t n = strlen(word);
     for (const char *at = text.at; (at = span_find((Span){at, (size_t)(text.at + text.len - at)}, word)); at++) {
-        bool begins = at == text.at || !isalpha((unsigned char)at[-1]) || (isupper((unsigned char)*at) && islower((unsigned char)at[-1]));
+        bool hump = at > text.at && isupper((unsigned char)*at) && islower((unsigned char)at[-1]);
+        bool begins = at == text.at || !isalpha((unsigned char)at[-1]) || hump;
         const char *end = at + n;
         bool ends = end >= text.at + text.len || !islower((unsigned char)*end);
         if (begins && ends) return true;
@@ -100,14 +103,17 @@ static int score_tool(const Tool *tool, const Request *request) {
     if (!named && contains_word(tool->name, opposite(direction))) return 0;
     int score = named ? 10 : 0;
     if (contains_word(tool->parameters, direction) || contains_word(tool->description, direction)) score += 3;
-    if (contains_word(tool->name, "switch") || contains_word(tool->name, "turn") || contains_word(tool->name, "control")) score += 3;
+    static const char *const VERBS[] = {"switch", "turn", "control", "set", NULL};
+    for (int i = 0; VERBS[i]; i++)
+        if (contains_word(tool->name, VERBS[i])) score += 3;
     if (!named && span_find(tool->description, "switch")) score += 2;
     for (size_t at = 0; score && at < strlen(request->device);) {
         char word[64];
         Span found = next_word(span(request->device), &at);
         if (found.len < 3 || found.len >= sizeof word) continue;
         snprintf(word, sizeof word, "%.*s", (int)found.len, found.at);
-        if (span_find(tool->name, word) || span_find(tool->description, word) || span_find(tool->parameters, word)) score += 2;
+        bool known = span_find(tool->name, word) || span_find(tool->description, word);
+        if (known || span_find(tool->parameters, word)) score += 4;
     }
     return score;
 }
@@ -143,7 +149,8 @@ static void write_device(Span context, const char *device, bool is_id, Text *out
 }
 
 static bool is_generic(const char *device) {
-    static const char *const GENERIC[] = {"light", "lights", "lamps", "switches", "fans", "everything", "all lights", NULL};
+    static const char *const GENERIC[] = {"light", "lights", "lamps", "switches", "fans", "everything", "all lights",
+                                          NULL};
     return is_one_of(span(device), GENERIC);
 }
 
@@ -187,7 +194,10 @@ static bool write_argument(JsonMember property, Span context, const Request *req
                   strcmp(request->direction, "unlock") == 0;
         return text_puts(out, no ? "false" : "true"), true;
     }
-    if (span_is(type, "integer") || span_is(type, "number")) return text_puts(out, request->number), request->number[0] != 0;
+    if (span_is(type, "integer") || span_is(type, "number")) {
+        text_puts(out, request->number);
+        return request->number[0] != '\0';
+    }
     return write_text(property.key, context, request, required, out);
 }
 
@@ -260,16 +270,22 @@ bool tools_call(Span context, Span user, Text *out) {
     return best > 3;
 }
 
+static const char *outcome_of(const char *direction) {
+    if (strcmp(direction, "close") == 0) return "closed";
+    if (strcmp(direction, "lock") == 0) return "locked";
+    return strcmp(direction, "unlock") == 0 ? "unlocked" : direction;
+}
+
 void tools_conclude(Span user, Span result, Text *out) {
     Request request = read_request(user);
-    bool failed = span_find(result, "\"error\"") || span_find(result, "\"success\": false") || span_find(result, "\"success\":false");
+    static const char *const FAILURES[] = {"\"error\"", "\"success\": false", "\"success\":false", NULL};
+    bool failed = has_any(result, FAILURES);
     size_t shown = result.len < 300 ? result.len : 300;
     while (shown && shown < result.len && ((unsigned char)result.at[shown] & 0xC0) == 0x80) shown--;
     if (failed) text_printf(out, "Sorry, that did not work: %.*s", (int)shown, result.at);
     else if (request.direction[0] && strcmp(request.direction, "set") != 0) {
-        const char *ending = strcmp(request.direction, "close") == 0 ? "closed" : strcmp(request.direction, "lock") == 0 ? "locked"
-                             : strcmp(request.direction, "unlock") == 0 ? "unlocked" : request.direction;
-        const char *what = request.device[0] ? request.device : request.area;
-        text_printf(out, "Done, the %s %s %s.", what, is_generic(what) && what[strlen(what) - 1] == 's' ? "are" : "is", ending);
+        const char *what = request.device[0] ? request.device : request.area, *done = outcome_of(request.direction);
+        bool many = is_generic(what) && what[strlen(what) - 1] == 's';
+        text_printf(out, "Done, the %s %s %s.", what, many ? "are" : "is", done);
     } else text_printf(out, "Done. The result is: %.*s", (int)shown, result.at);
 }
