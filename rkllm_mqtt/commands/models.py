@@ -150,8 +150,8 @@ def _show_model(line: ModelLine, terminal: Terminal) -> None:
     ]
     name = line.id or Path(line.file).name
     terminal.write(f"  {symbol} ", style)
-    terminal.write(f"{name:<24} " if len(name) <= 24 else f"{name}\n{'':<29}", "bold")
-    terminal.write(" · ".join(fact for fact in facts if fact) + "\n")
+    terminal.write(f"{name}\n", "bold")
+    terminal.write(f"    {' · '.join(fact for fact in facts if fact)}\n")
     terminal.write(f"    {line.file}\n", "dim")
     for problem in line.problems:
         terminal.write(f"    It {harmless(problem['message'])}.\n", style)

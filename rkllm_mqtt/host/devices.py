@@ -45,7 +45,7 @@ def find_devices(root: Path = Path("/")) -> NpuDevices:
     render = [
         _node(root, f"dev/dri/{name}", _driver(root / "sys/class/drm" / name))
         for name in names_in(root / "sys/class/drm")
-        if name.startswith("renderD")
+        if name.startswith("render")
     ]
     accel = [
         _node(root, f"dev/accel/{name}", _driver(root / "sys/class/accel" / name))

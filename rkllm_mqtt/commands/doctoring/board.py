@@ -91,7 +91,7 @@ def _node(check: str, nodes: tuple[DeviceNode, ...]) -> Finding:
     group = node.group if node.group != "root" else "render"
     advice = f"Put the daemon's user into the group: `sudo usermod -aG {group} USER`, then log in again."
     if node.group == "root":
-        advice = f'Add a udev rule: KERNEL=="renderD*", GROUP="render", MODE="0660". {advice}'
+        advice = f'Add a udev rule: KERNEL=="render*", GROUP="render", MODE="0660". {advice}'
     return GROUP.fail(check, f"{node.path} ({node.owner}) is closed to {_user()}.", advice)
 
 
