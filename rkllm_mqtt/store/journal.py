@@ -17,7 +17,7 @@ from rkllm_mqtt.store.clock import ClockSource, JournalClock, load_checkpoint
 from rkllm_mqtt.store.errors import StoreFull, from_sqlite
 from rkllm_mqtt.store.jobs import Recovered
 from rkllm_mqtt.store.lock import JournalLock
-from rkllm_mqtt.store.schema import open_database
+from rkllm_mqtt.store.schema import make_folder, open_database
 from rkllm_mqtt.store.upkeep import Last
 from rkllm_mqtt.store.writer import Writer
 
@@ -222,6 +222,7 @@ class Journal:
 
     def _connect(self) -> sqlite3.Connection:
         """Lock and open everything, on the writer's thread."""
+        make_folder(self.path.parent)
         self._lock.take()
         try:
             connection = open_database(self.path)

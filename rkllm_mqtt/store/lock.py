@@ -27,7 +27,6 @@ class JournalLock:
             StoreError: The lock file cannot be opened.
         """
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreError(f"the journal {self._journal} cannot be locked ({error})") from error

@@ -27,7 +27,7 @@ _WAL_PAGES = 2000
 def open_database(path: Path, *, steps: Sequence[str] | None = None) -> sqlite3.Connection:
     """Return a connection to the journal at `path`, created or brought to the present schema.
 
-    The folder is created 0700 and the files are 0600. The connection is in autocommit mode and belongs
+    The folder must exist; the files are 0600. The connection is in autocommit mode and belongs
     to the calling thread. A refused file is left as it was.
 
     Args:
@@ -60,17 +60,28 @@ def open_database(path: Path, *, steps: Sequence[str] | None = None) -> sqlite3.
     return connection
 
 
+def make_folder(folder: Path) -> None:
+    """Create `folder` for its owner alone (0700); one that exists keeps its mode.
+
+    Raises:
+        StoreError: It cannot be created.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"the folder {folder} of the journal cannot be made ({error})") from error
+
+
 def make_private(path: Path) -> None:
-    """Create the folder (0700) and an empty file (0600); take others' rights from files that exist.
+    """Create an empty file (0600), or take others' rights from the files that exist.
 
     SQLite gives `-wal` and `-shm` the mode of the database. Call it before a connection is open:
     closing any descriptor of the file would drop the locks that SQLite holds in this process.
 
     Raises:
-        StoreError: The folder or the file cannot be created or changed.
+        StoreError: The file cannot be created or changed.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         is_new = not path.exists()
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
@@ -95,19 +106,14 @@ def migrate(connection: sqlite3.Connection, steps: Sequence[str]) -> None:
     """Bring the schema to version `len(steps)`, each step whole or not at all.
 
     Raises:
-        sqlite3.Error: A step failed; the version before it stands.
+        sqlite3.Error: A step failed; close the connection, and the version before it stands.
     """
     version = _pragma(connection, "user_version")
     for reached, sql in enumerate(steps[version:], start=version + 1):
-        try:
-            connection.executescript(
-                f"BEGIN IMMEDIATE;\n{sql}\n"
-                f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {reached};\nCOMMIT;"
-            )
-        except sqlite3.Error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{sql}\n"
+            f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {reached};\nCOMMIT;"
+        )
 
 
 def _check_owner(connection: sqlite3.Connection, path: Path, *, known: int) -> None:

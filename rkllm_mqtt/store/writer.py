@@ -124,8 +124,9 @@ class Writer:
             self._release()
             self._answer([(self._opened, None, error)])
             return
-        self._answer([(self._opened, None, None)])
         try:
+            self._store_clock(connection)
+            self._answer([(self._opened, None, None)])
             self._serve(connection)
             self._store_clock(connection)
             self._move_wal(connection, "TRUNCATE")

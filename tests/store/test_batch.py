@@ -13,6 +13,7 @@ from rkllm_mqtt.store.schema import open_database
 
 @pytest.fixture
 def database(path):
+    path.parent.mkdir()
     connection = open_database(path)
     yield connection
     connection.close()

@@ -105,3 +105,12 @@ async def test_the_journal_clock_goes_on_after_a_restart_and_a_crash(opened, new
     machine.reboot(wall=0.0)
     async with opened(copy, source=machine.source()) as journal:
         assert journal.now() == 10.0
+
+
+async def test_a_new_journal_stores_its_clock_before_anything_is_asked(opened, crash_copy):
+    machine = Machine()
+    async with opened(source=machine.source()) as journal:
+        copy = crash_copy(journal.path)
+    machine.pass_by(30.0)
+    async with opened(copy, source=machine.source()) as journal:
+        assert journal.now() == 30.0

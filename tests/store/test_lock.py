@@ -63,7 +63,7 @@ def test_an_unreadable_owner_is_still_an_owner(path):
     lock.release()
 
 
-def test_a_folder_that_cannot_be_made_is_told_as_such(tmp_path):
+def test_a_lock_that_cannot_be_opened_is_told_as_such(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be locked"):
         JournalLock(tmp_path / "file" / "journal.db").take()

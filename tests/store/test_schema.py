@@ -63,6 +63,7 @@ async def test_a_journal_of_each_version_opens_with_its_jobs(opened, path, versi
 
 
 def test_the_connection_is_as_safe_as_promised(path):
+    path.parent.mkdir()
     connection = open_database(path)
     try:
         pragmas = {
@@ -95,6 +96,7 @@ async def test_a_newer_journal_is_refused_and_left_alone(opened, path):
 
 
 def test_a_step_that_fails_leaves_the_version_before_it(path):
+    path.parent.mkdir()
     first = "CREATE TABLE a (x);"
     open_database(path, steps=[first]).close()
     with pytest.raises(StoreError):
@@ -140,6 +142,13 @@ async def test_a_database_of_another_program_is_refused_and_left_alone(opened, p
         async with opened():
             pass
     assert path.read_bytes() == before
+
+
+async def test_a_folder_that_cannot_be_made_is_told_as_such(opened, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"folder .* cannot be made"):
+        async with opened(tmp_path / "file" / "journal.db"):
+            pass
 
 
 async def test_a_path_that_is_a_folder_is_told_as_such(opened, tmp_path):
