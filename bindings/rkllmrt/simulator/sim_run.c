@@ -233,8 +233,8 @@ static void apply_fault(Sim *sim) {
     sim->no_finish = fault->kind == FAULT_NO_FINISH;
     if (fault->kind != FAULT_LEAK) return;
     size_t bytes = (size_t)(fault->amount * (1 << 20));
-    char *leaked = bytes ? malloc(bytes) : NULL;
-    if (leaked) memset(leaked, sim->run_number, bytes); /* touched, or it would cost no memory */
+    volatile char *leaked = malloc(bytes);
+    for (size_t i = 0; leaked && i < bytes; i += 512) leaked[i] = 1; /* touched, or it would cost no memory */
 }
 
 static bool read_inputs(Sim *sim, const Input *inputs, bool keep_history) {
