@@ -17,7 +17,7 @@ LASTING_S = 10.0
 """A connection that lasted so long was a good one."""
 
 QUICK_LOSSES = 3
-"""So many connections in a row, each lost before it lasted, look like a take-over: 3.1.1 cannot say so."""
+"""So many connections in a row, each lost before it lasted, look like a take-over, if nobody says so."""
 
 
 class BackOff:

@@ -1,12 +1,13 @@
 """paho's client, set up as we need it and given a socket that is already open.
 
-The only place that leans on paho's inside: `_create_socket` (and `_WebsocketWrapper` in `dial`). A test shows
-that the seam still holds.
+The only place that leans on paho's inside: `_create_socket`, `_handle_publish` and `_in_packet` (and
+`_WebsocketWrapper` in `dial`). Tests show that each seam still holds.
 """
 
+from collections.abc import Callable
 from typing import Any
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -25,7 +26,7 @@ _NEVER_S = 0xFFFFFFFF
 FILTERS_PER_PACKET = 8
 """Topic filters in one SUBSCRIBE; some hosted brokers take no more."""
 
-__all__ = ["ConnectFlags", "DisconnectFlags", "MQTTMessage", "PahoClient", "Properties", "ReasonCode"]
+__all__ = ["ConnectFlags", "DisconnectFlags", "PahoClient", "Properties", "ReasonCode"]
 
 
 class PahoClient(Client):
@@ -34,6 +35,8 @@ class PahoClient(Client):
     def __init__(self, config: MqttConfig, client_id: str, will: Outbound, version: Version) -> None:
         """Prepare the session; nothing is sent."""
         self._link: Link | None = None
+        self.on_received: Callable[[int, bytes], None] = lambda _first, _body: None
+        """Called with the first byte of a PUBLISH and what follows its fixed header."""
         self._config = config
         self.v5 = version is Version.V5
         super().__init__(
@@ -104,3 +107,7 @@ class PahoClient(Client):
 
     def _create_socket(self) -> Any:
         return self._link
+
+    def _handle_publish(self) -> MQTTErrorCode:
+        self.on_received(self._in_packet["command"], bytes(self._in_packet["packet"]))
+        return MQTTErrorCode.MQTT_ERR_SUCCESS

@@ -106,7 +106,7 @@ class Connector:
             return self._failed(Loss(reason_of(exc)))
         exchange = self.exchange = self._begin(link)
         try:
-            await exchange.greet(self._config.connect_timeout_s)
+            await exchange.greet(self._versions.patience_s(self._config.connect_timeout_s))
             if exchange.session != self.session_token:
                 self.session_token = exchange.session
                 self._listener.session_lost(exchange.session)
@@ -152,8 +152,9 @@ class Connector:
         finally:
             lasting.cancel()
         self._backoff.lost(loop.time() - began_at)
-        suspected = not exchange.v5 and self._backoff.unsteady
-        self.taken_over = self.taken_over or suspected or loss.code == SESSION_TAKEN_OVER
+        # MQTT 5 has a word for it, which mosquitto 2.0.11 does not use: it just closes, as on 3.1.1.
+        if loss.code == SESSION_TAKEN_OVER or self._backoff.unsteady:
+            self.taken_over = True
         if self.connected and not self.closing:
             self.connected = False
             self._listener.lost(loss.reason)
@@ -181,6 +182,7 @@ class Connector:
         )
         for topic_filter in refused:
             log.warning("subscription_refused", filter=topic_filter)
+        exchange.open()
         self._listener.connected(self.granted)
 
     def _lasting(self) -> None:
@@ -191,8 +193,8 @@ class Connector:
         if loss.code == UNSUPPORTED_VERSION and self._versions.refused():
             log.info("protocol_refused", broker=address_of(self._config), next=self._versions.current)
             return 0.0
-        if loss.closed:
-            self._versions.closed_early()
+        if loss.closed or loss.stalled:
+            self._versions.unanswered(stalled=loss.stalled)
         return self._failed(loss)
 
     def _failed(self, loss: Loss) -> float:

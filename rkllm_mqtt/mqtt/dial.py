@@ -6,6 +6,7 @@ the resolver, the certificate files and paho's websocket handshake need a thread
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from functools import partial
@@ -90,6 +91,9 @@ async def _connected(family: int, address: object) -> socket.socket:
 
 def _tls_context(tls: TlsConfig, config: MqttConfig) -> ssl.SSLContext:
     """Read the certificates, anew for each connection: they are renewed while the daemon runs."""
+    for path in (tls.ca_file, tls.certificate_file, tls.key_file):
+        if path is not None:
+            path.open("rb").close()  # an error that names the file; OpenSSL's does not
     context = ssl.create_default_context(cafile=None if tls.ca_file is None else str(tls.ca_file))
     if tls.certificate_file is not None:
         password = config.key_password.get_secret_value() if config.key_password is not None else ""
@@ -143,7 +147,8 @@ async def _upgrade(sock: socket.socket, config: MqttConfig) -> Stream:
     try:
         wrapper = await asyncio.shield(handshake)
     except asyncio.CancelledError:
-        sock.shutdown(socket.SHUT_RDWR)  # wakes the thread, which sees the end of the stream
+        with contextlib.suppress(OSError):  # the broker was faster
+            sock.shutdown(socket.SHUT_RDWR)  # wakes the thread, which sees the end of the stream
         await asyncio.wait({handshake})
         handshake.exception()
         raise

@@ -14,7 +14,6 @@ from rkllm_mqtt.mqtt.acks import AckQueue
 from rkllm_mqtt.mqtt.client import (
     ConnectFlags,
     DisconnectFlags,
-    MQTTMessage,
     PahoClient,
     Properties,
     ReasonCode,
@@ -24,7 +23,8 @@ from rkllm_mqtt.mqtt.limits import BrokerLimits
 from rkllm_mqtt.mqtt.link import Link
 from rkllm_mqtt.mqtt.loss import LinkLost, Loss
 from rkllm_mqtt.mqtt.messages import Inbound, PublishOutcome, Subscription, outcome_of_puback
-from rkllm_mqtt.mqtt.packets import DISCONNECT, DISCONNECT_WITH_WILL, inbound_of, publish_bytes
+from rkllm_mqtt.mqtt.packets import DISCONNECT, DISCONNECT_WITH_WILL, publish_bytes
+from rkllm_mqtt.mqtt.publication import read_publish
 from rkllm_mqtt.mqtt.window import Window
 
 log = get_logger(__name__)
@@ -63,6 +63,7 @@ class Exchange:
         self.v5 = client.v5
         self.session = session
         self.limits = BrokerLimits()
+        self._open = False
 
     async def greet(self, within_s: float) -> None:
         """Send CONNECT and wait for the broker's consent.
@@ -73,7 +74,7 @@ class Exchange:
         client = self._client
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
+        client.on_received = self._on_received
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_answer
         client.on_unsubscribe = self._on_answer
@@ -111,9 +112,14 @@ class Exchange:
             self.driver.tick()
         return self.driver.lost.result()
 
+    def open(self) -> None:
+        """Let QoS 1 messages flow; call it once the subscriptions stand, lest answers be missed."""
+        self._open = True
+        self.pump()
+
     def pump(self) -> None:
         """Hand over what the window has room for, then the acks that waited for it."""
-        if not self._connack.done() or self.driver.lost.done():
+        if not self._open or self.driver.lost.done():
             return
         while (pending := self._window.next()) is not None:
             if not self.limits.fits(publish_bytes(pending.message, v5=self.v5)):
@@ -141,7 +147,7 @@ class Exchange:
                 raise LinkLost(self.driver.lost.result())
             left_s = ends_at - self._loop.time()
             if left_s <= 0:
-                raise LinkLost(Loss(f"the broker sent no {awaited} within {within_s:g} s"))
+                raise LinkLost(Loss(f"the broker sent no {awaited} within {within_s:g} s", stalled=True))
             either: set[asyncio.Future[Any]] = {goal, self.driver.lost}
             await asyncio.wait(either, timeout=min(TICK_S, left_s), return_when=asyncio.FIRST_COMPLETED)
             self.driver.tick()
@@ -203,11 +209,13 @@ class Exchange:
             self.driver.lose(Loss(f"ended by the broker: {str(reason).lower()}", reason.value))
         elif reason.getName() == "Keep alive timeout":
             self.driver.lose(Loss("the broker fell silent"))
+        elif reason.getName() == "Protocol error":
+            self.driver.lose(Loss("the broker sent a packet that cannot be understood", closed=True))
         else:
             self.driver.lose(Loss(self.driver.broken() or "the broker closed the connection", closed=True))
 
-    def _on_message(self, _client: Any, _userdata: Any, message: MQTTMessage) -> None:
-        inbound = inbound_of(message, self.number, self.session)
+    def _on_received(self, first: int, body: bytes) -> None:
+        inbound = read_publish(first, body, v5=self.v5, connection=self.number, session=self.session)
         if inbound.qos:
             self._acks.received(inbound)
         self._collected.append(inbound)

@@ -1,5 +1,6 @@
 """Why there is no connection, in words for a person and with the broker's reason code where it gave one."""
 
+import os
 import socket
 import ssl
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ class Loss:
     """MQTT 5 reason code of the broker's CONNACK or DISCONNECT; None when it gave none."""
     closed: bool = False
     """The stream just ended, without a word from the broker."""
+    stalled: bool = False
+    """The broker did not answer for as long as we waited."""
 
 
 class LinkLost(Exception):
@@ -37,7 +40,8 @@ def reason_of(error: OSError) -> str:
         return f"host name not found: {error.strerror}"
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    if isinstance(error, FileNotFoundError):
-        return f"no such file: {error.filename}" if error.filename else "no such socket"
-    text = error.strerror or str(error) or type(error).__name__
+    if error.filename:
+        return f"{error.filename}: {error.strerror}"
+    # Not error.strerror, in which asyncio tells of its call and the address.
+    text = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
     return text[0].lower() + text[1:]

@@ -1,4 +1,4 @@
-"""PUBLISH packets as values and as bytes, with exact sizes, and the short way for QoS 0.
+"""PUBLISH packets of ours as bytes: exact sizes, and the short way for QoS 0.
 
 Rule 1: a size is exact, for a packet above the broker's maximum costs the whole connection.
 Rule 2: paho builds and tracks QoS 1; only QoS 0, which needs no bookkeeping, is written here, because it is
@@ -7,11 +7,10 @@ sent for every token (2 microseconds instead of paho's 20).
 
 from collections.abc import Callable
 
-from paho.mqtt.client import MQTTMessage
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from rkllm_mqtt.mqtt.messages import Inbound, Outbound
+from rkllm_mqtt.mqtt.messages import Outbound
 
 LARGEST_PACKET_BYTES = 268_435_460
 """What four length bytes can say, and the header: the limit where the broker names none."""
@@ -43,16 +42,17 @@ def publish_properties(message: Outbound) -> bytes:
 
     Raises:
         OverflowError: A value is longer than 65,535 bytes.
+        ValueError: A text holds NUL or half a surrogate pair, for which a broker closes the connection.
     """
     if message.content_type is None and message.correlation_data is None and not message.user_properties:
         return b"\x00"
     parts: list[bytes] = []
     if message.content_type is not None:
-        parts += (_CONTENT_TYPE, _counted(message.content_type.encode()))
+        parts += (_CONTENT_TYPE, _text(message.content_type))
     if message.correlation_data is not None:
         parts += (_CORRELATION_DATA, _counted(message.correlation_data))
     for name, value in message.user_properties:
-        parts += (_USER_PROPERTY, _counted(name.encode()), _counted(value.encode()))
+        parts += (_USER_PROPERTY, _text(name), _text(value))
     body = b"".join(parts)
     return variable_length(len(body)) + body
 
@@ -114,25 +114,7 @@ def _counted(value: bytes) -> bytes:
     return len(value).to_bytes(2, "big") + value
 
 
-def inbound_of(message: MQTTMessage, connection: int, session: str) -> Inbound:
-    """Return a received PUBLISH as a value; the topic is empty when it is not UTF-8."""
-    try:
-        topic = message.topic
-    except UnicodeDecodeError:
-        topic = ""
-    named = {} if message.properties is None else vars(message.properties)
-    return Inbound(
-        topic=topic,
-        payload=bytes(message.payload),
-        qos=message.qos,
-        retain=message.retain,
-        dup=message.dup,
-        mid=message.mid,
-        response_topic=named.get("ResponseTopic"),
-        correlation_data=named.get("CorrelationData"),
-        content_type=named.get("ContentType"),
-        message_expiry_s=named.get("MessageExpiryInterval"),
-        user_properties=tuple(named.get("UserProperty", ())),
-        connection=connection,
-        session=session,
-    )
+def _text(value: str) -> bytes:
+    if "\0" in value:
+        raise ValueError("a property may not hold NUL")
+    return _counted(value.encode())

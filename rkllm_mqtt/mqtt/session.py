@@ -101,7 +101,7 @@ class Session:
 
     @property
     def taken_over(self) -> bool:
-        """Return whether another client uses our client id; on 3.1.1: whether it looks like it."""
+        """Return whether another client uses our client id, or it looks like it: quick losses in a row."""
         return self._connector.taken_over
 
     @property
@@ -143,6 +143,11 @@ class Session:
         finally:
             self._connector.closing = True
             self._window.abandon()
+
+    @property
+    def unacknowledged(self) -> int:
+        """Return how many QoS 1 messages are in memory: waiting to be sent, or sent and not acknowledged."""
+        return self._window.waiting + self._window.under_way
 
     def publish(self, message: Outbound) -> asyncio.Future[PublishOutcome]:
         """Publish, and tell in the future what became of it.
