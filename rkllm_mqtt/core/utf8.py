@@ -27,6 +27,4 @@ class Utf8Stream:
 
     def flush(self) -> str:
         """Return U+FFFD for a character that never became whole, else nothing; the stream starts afresh."""
-        rest = self._decoder.decode(b"", final=True)
-        self._decoder.reset()
-        return rest
+        return self._decoder.decode(b"", final=True)

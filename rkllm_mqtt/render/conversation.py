@@ -1,14 +1,20 @@
 """Bring messages and tools into the one form that templates see: plain, canonical, free of forged roles."""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
+from .environment import to_json
 from .errors import RenderError
 from .markers import Neutraliser, speakable
+
+_ASKS_FOR_NULL = re.compile(r"content\W{0,2}\s+is\s+(?:not\s+)?none")
 
 ROLES = ("system", "user", "assistant", "tool")
 
 _THOUGHTS = ("<think>", "</think>")
+
+_NO_PARAMETERS: Mapping[str, object] = {"type": "object", "properties": {}}
 
 _WRITTEN_FIRST = ("type", "function", "name", "description", "parameters")
 """The order in which tools are published and models have seen them; what else there is follows sorted."""
@@ -59,10 +65,26 @@ def canonical_tools(tools: Sequence[Mapping[str, object]], clean: Neutraliser) -
         name = function.get("name") if isinstance(function, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(name, str) or not name:
             raise _refusal("a tool has no function name")
-        signature = {key: clean.json(function[key]) for key in _in_order(function) if key != "type"}
+        # Optional in the API, but many published templates stumble when one is missing.
+        whole = {"description": "", "parameters": _NO_PARAMETERS, **function}
+        signature = {key: clean.json(whole[key]) for key in _in_order(whole) if key != "type"}
         row: dict[str, object] = {"type": "function", "function": signature}
         rows.append((name, json.dumps(signature, sort_keys=True), row))
     return [row for _, _, row in sorted(rows, key=lambda entry: entry[:2])]
+
+
+def spellings_of(messages: Sequence[dict[str, object]], source: str) -> Iterator[list[dict[str, object]]]:
+    """Yield the ways in which published templates expect tool calls, the likeliest for this one first.
+
+    Arguments are an object (Qwen, Llama) or JSON text (DeepSeek). A call without text beside it has an empty
+    content, or null where the template asks for that. Without tool calls there is one way only.
+    """
+    if not any(_calls_of(message) for message in messages):
+        yield list(messages)
+        return
+    for empty in (None, "") if _ASKS_FOR_NULL.search(source) else ("",):
+        for as_text in (False, True):
+            yield [_spelled(message, empty, as_text) for message in messages]
 
 
 def text_of(message: Mapping[str, object], place: int = 0) -> str:
@@ -145,10 +167,28 @@ def _canonical_call(call: object, place: int, clean: Neutraliser) -> dict[str, o
 
 
 def _calls_of(message: Mapping[str, object]) -> list[dict[str, object]]:
+    """Return id and function of each call in a canonical message."""
     calls = message.get("tool_calls")
     if not isinstance(calls, list):
         return []
-    return [{"id": call.get("id"), "name": call["function"]["name"]} for call in calls]
+    return [{"id": call.get("id"), **call["function"]} for call in calls]
+
+
+def _spelled(message: dict[str, object], empty: str | None, as_text: bool) -> dict[str, object]:
+    calls = _calls_of(message)
+    if not calls:
+        return message
+    spelled = {**message, "content": message["content"] or empty}
+    if as_text:
+        spelled["tool_calls"] = [
+            {
+                "type": "function",
+                "id": call["id"],
+                "function": {"name": call["name"], "arguments": to_json(call["arguments"])},
+            }
+            for call in calls
+        ]
+    return spelled
 
 
 def _arguments(function: Mapping[str, object]) -> object:

@@ -10,11 +10,11 @@ Rule 3: one turn more leaves the earlier prompt as the beginning of the new one,
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from jinja2 import Template, TemplateError, TemplateSyntaxError
+from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError
 
-from .conversation import canonical_messages, canonical_tools, last_user_text, raw_text
+from .conversation import canonical_messages, canonical_tools, last_user_text, raw_text, spellings_of
 from .environment import RaisedByTemplate, TemplateSandbox
 from .errors import RenderError
 from .markers import TURN_ENDS, Neutraliser
@@ -115,8 +115,22 @@ class Renderer:
         tools: Sequence[Mapping[str, object]],
         thinking: bool,
     ) -> str:
-        template = self._templates[bool(tools)]
         variables = self._variables(messages, tools, thinking)
+        template = self._templates[bool(tools)]
+        if self._chat.label in FAMILIES:
+            return self._generate(template, variables)
+        first_error: RenderError | None = None
+        for spelled in spellings_of(variables["messages"], self._chat.source):
+            try:
+                return self._generate(template, {**variables, "messages": spelled})
+            except RenderError as exc:
+                if not isinstance(exc.__cause__, (TypeError, UndefinedError)):  # another spelling's failures
+                    raise
+                first_error = first_error or exc
+        assert first_error is not None
+        raise first_error
+
+    def _generate(self, template: Template, variables: Mapping[str, object]) -> str:
         pieces: list[str] = []
         length = 0
         try:
@@ -130,7 +144,7 @@ class Renderer:
         except RaisedByTemplate as exc:
             raise RenderError(
                 f"template {self._chat.label} refuses this conversation: {exc.message}",
-                "change the order or the roles of the messages",
+                "change the order or the roles of the messages, or use another template",
                 "invalid_request",
             ) from exc
         except Exception as exc:  # a template is a program: it can fail in any way
@@ -142,7 +156,7 @@ class Renderer:
         messages: Sequence[Mapping[str, object]],
         tools: Sequence[Mapping[str, object]],
         thinking: bool,
-    ) -> dict[str, object]:
+    ) -> dict[str, Any]:
         thinks = self._thinking == "always" or (thinking and self._thinking == "switch")
         try:
             return {
@@ -181,10 +195,10 @@ class Renderer:
 
     def _failed(self, exc: Exception, line: int | None) -> RenderError:
         where = f"template {self._chat.label}" + (f", line {line}" if line else "")
-        return RenderError(
-            f"{where}: {type(exc).__name__}: {exc}",
-            f"correct the template, or use one of {', '.join(FAMILIES)} or runtime instead",
-        )
+        hint = f"correct the template, or use one of {', '.join(FAMILIES)} or runtime instead"
+        if "_token' is undefined" in str(exc):
+            hint = "put the model's tokenizer_config.json beside the template: it names the special tokens"
+        return RenderError(f"{where}: {type(exc).__name__}: {exc}", hint)
 
     def _too_long(self) -> RenderError:
         return RenderError(

@@ -4,7 +4,7 @@ import itertools
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rkllm_mqtt.core.repetition import MAX_SPAN, MIN_REPEATS, MIN_TOKENS, RepetitionDetector
@@ -84,7 +84,7 @@ def test_the_limits_can_be_set():
     assert noticed_at("ab" * 50, max_span=1) is None
 
 
-@pytest.mark.parametrize("limits", [{"max_span": 0}, {"min_repeats": 1}])
+@pytest.mark.parametrize("limits", [{"max_span": 0}, {"min_repeats": 2}])
 def test_limits_without_a_meaning_are_refused(limits):
     with pytest.raises(ValueError, match="at least"):
         RepetitionDetector(**limits)
@@ -96,7 +96,15 @@ def test_a_loop_late_in_a_long_answer_is_noticed_too():
     assert any(detector.feed(token) for token in "ab" * 200)
 
 
-@given(st.lists(st.integers(0, 2), max_size=60), st.integers(1, 6), st.integers(2, 5), st.integers(1, 30))
+@pytest.mark.parametrize("before", range(800, 1300, 50))
+def test_the_bounded_memory_delays_nothing(before):
+    at = noticed_at([*range(before), *"ab" * 200])
+    assert at is not None
+    assert MIN_TOKENS <= at - before < MIN_TOKENS + 8
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2), max_size=60), st.integers(1, 6), st.integers(3, 5), st.integers(1, 30))
 def test_it_fires_exactly_when_the_end_repeats_often_enough(tokens, max_span, min_repeats, min_tokens):
     detector = RepetitionDetector(max_span=max_span, min_repeats=min_repeats, min_tokens=min_tokens)
     fired = [detector.feed(token) for token in tokens]

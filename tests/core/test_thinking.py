@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rkllm_mqtt.core.thinking import ThinkingSplitter
@@ -51,12 +51,12 @@ def test_thoughts_and_answer_are_told_apart_across_token_borders():
         ("Hm.\n</think>\n\nYes.", True, ("Hm.", "Yes.")),
         ("<think>\nHm.\n</think>\n\nYes.", True, ("Hm.", "Yes.")),
         ("Hm, still", True, ("Hm, still", "")),
-        ("<think>Hm, a < b </thi", False, ("Hm, a < b </thi", "")),
+        ("<think>Hm, a < b </thin", False, ("Hm, a < b </thin", "")),
         ("Use <think>tags</think>.", False, ("", "Use <think>tags</think>.")),
         ("<think>a</think>b <think>c</think>", False, ("a", "b <think>c</think>")),
         ("<think>a<think>b</think>c", False, ("a<think>b", "c")),
         ("<thinking about it>", False, ("", "<thinking about it>")),
-        ("<thi", False, ("", "<thi")),
+        ("<thin", False, ("", "<thin")),
         ("  text keeps its white space \n", False, ("", "  text keeps its white space \n")),
         ("", True, ("", "")),
     ],
@@ -80,17 +80,20 @@ def test_an_end_right_after_the_thoughts_can_be_noticed():
     assert not splitter.unanswered
 
 
+@settings(deadline=None)
 @given(st.booleans(), st.text("<>/think \nab", max_size=60), CUTS)
 def test_any_cut_gives_the_result_of_the_whole(opens_thinking, text, cuts):
     assert split(pieces_of(text, cuts), opens_thinking) == split([text], opens_thinking)
 
 
+@settings(deadline=None)
 @given(PLAIN, PLAIN, PLAIN, CUTS)
 def test_the_joined_pieces_are_the_input_without_the_markers_and_the_space_around_them(gap, hm, answer, cuts):
     whole = f"{' ' * len(gap)}<think>{hm}</think>{answer}"
     assert split(pieces_of(whole, cuts)) == (hm.strip(), answer.lstrip())
 
 
+@settings(deadline=None)
 @given(st.text("ab <>/ \n", max_size=40), CUTS)
 def test_an_answer_without_a_block_passes_unchanged(text, cuts):
     assert split(pieces_of(text, cuts)) == ("", text)

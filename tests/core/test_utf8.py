@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rkllm_mqtt.core.utf8 import Utf8Stream
@@ -41,11 +41,13 @@ def test_nul_characters_are_dropped():
     assert decoded([b"a\0", b"\0b"]) == "ab"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=8))
 def test_any_bytes_cut_anywhere_decode_as_if_they_came_whole(data, cuts):
     assert decoded(pieces_of(data, cuts)) == data.decode("utf-8", "replace").replace("\0", "")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40), st.lists(st.integers(0, 160), max_size=8))
 def test_every_piece_of_valid_text_holds_whole_characters_only(text, cuts):
     stream = Utf8Stream()

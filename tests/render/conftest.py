@@ -17,7 +17,7 @@ def tools():
                 "parameters": {"type": "object", "properties": {"name": {"type": "string"}}},
             },
         },
-        {"type": "function", "function": {"name": "get_time", "parameters": {}}},
+        {"type": "function", "function": {"name": "get_time"}},
     ]
 
 

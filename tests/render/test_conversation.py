@@ -68,6 +68,7 @@ def test_tools_come_sorted_in_one_shape_and_order_of_keys(tools):
     assert [row["function"]["name"] for row in rows] == ["get_time", "turn_on", "zoom"]
     assert list(rows[2]["function"]) == ["name", "description", "parameters", "strict"]
     assert list(rows[2]["function"]["parameters"]) == ["a", "b"]
+    assert rows[0]["function"]["parameters"] == {"properties": {}, "type": "object"}
     assert rows == canonical_tools([*reversed(tools), dict(reversed(flat.items()))], CLEAN)
 
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rkllm_mqtt.render.markers import CALL_MARKERS, TURN_ENDS, TURN_STARTS, Neutraliser, speakable
@@ -83,6 +83,7 @@ def test_text_is_made_fit_for_utf8_and_c_strings():
     assert speakable("plain") == "plain"
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([*KNOWN, "<", "|", "<|", ">", "[", "/", "\0", " ", "im_end", "|>"]), max_size=12)
 )

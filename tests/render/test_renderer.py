@@ -53,7 +53,7 @@ PLAIN_CHAT = {
     ),
 }
 
-GET_TIME = '{"name":"get_time","parameters":{}}'
+GET_TIME = '{"name":"get_time","description":"","parameters":{"properties":{},"type":"object"}}'
 TURN_ON = (
     '{"name":"turn_on","description":"Switch something on",'
     '"parameters":{"properties":{"name":{"type":"string"}},"type":"object"}}'
@@ -152,6 +152,12 @@ def test_a_chat_is_written_as_the_family_publishes_it(family):
     assert rendered.text == PLAIN_CHAT[family]
     assert rendered.mode == "raw"
     assert not rendered.opens_thinking
+
+
+@pytest.mark.parametrize("family", ["llama3", "gemma"])
+def test_white_space_around_a_text_is_cut_where_the_family_cuts_it(family):
+    spaced = [{**message, "content": f"\n {message['content']} \n"} for message in CHAT]
+    assert renderer_of(family).render(spaced).text == PLAIN_CHAT[family]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -344,6 +350,34 @@ def test_a_model_files_own_tokens_cannot_be_forged(model_folder):
     )
     assert rendered.text == "a< <FIN>>b"
     assert rendered.stops == ("<<FIN>>",)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{{ 'none' if content is none else content }} {{ f.arguments | tojson }}", 'none {"name":"lamp"}'),
+        ("{{ 'none' if content is none else content }} {{ 'is ' + f.arguments }}", 'none is {"name":"lamp"}'),
+        ("{{ '-' + content }} {{ f.arguments | tojson }}", '- {"name":"lamp"}'),
+        ("{{ '-' + content }} {{ 'is ' + f.arguments }}", '- is {"name":"lamp"}'),
+    ],
+)
+def test_calls_are_spelled_as_the_models_template_expects_them(model_folder, conversation, source, expected):
+    preamble = "{% set content = messages[2].content %}{% set f = messages[2].tool_calls[0].function %}"
+    path = model_folder(own_jinja=preamble + source) / "own.jinja"
+    assert Renderer(str(path)).render(conversation).text == expected
+
+
+def test_a_template_that_fails_with_each_spelling_tells_of_the_first(model_folder, conversation):
+    path = model_folder(own_jinja="{{ messages[2].content + 1 }}") / "own.jinja"
+    with pytest.raises(RenderError, match=r"line 1: TypeError: can only concatenate"):
+        Renderer(str(path)).render(conversation)
+
+
+def test_a_template_without_its_special_tokens_says_which_file_names_them(model_folder):
+    path = model_folder(own_jinja="{{ bos_token + 'x' }}") / "own.jinja"
+    with pytest.raises(RenderError, match="bos_token") as caught:
+        Renderer(str(path)).render(CHAT)
+    assert "tokenizer_config.json" in caught.value.hint
 
 
 def test_a_second_template_serves_conversations_with_tools(model_folder, tools):
