@@ -114,7 +114,7 @@ class _Demo:
         state = [f"{own}/{part}" for part in ("status", "info", "health")]
         connection.subscribe([*state, *(f"{own}/client/+/{verb}/#" for verb in demo_screen.TRAFFIC)])
         self._terminal.live("starting the daemon …")
-        self._add(self._start_daemon(port), DAEMON_STOP_S)
+        self._add(self._start_daemon(port, connection.protocol), DAEMON_STOP_S)
         if not self._wait(self._is_ready, DAEMON_START_S, "The daemon"):
             return False
         self._terminal.live("loading the model …")
@@ -176,12 +176,13 @@ class _Demo:
         """The model is loaded, or the daemon has found out that it cannot be."""
         return self._is_loaded or self._health.get("status") == "unhealthy"
 
-    def _start_daemon(self, port: int) -> Child:
+    def _start_daemon(self, port: int, protocol: str) -> Child:
         config = self._folder / "demo.yaml"
         settings = {
             "node": NODE,
             "base": BASE,
-            "mqtt": {"host": HOST, "port": port},
+            # Named, because finding out that a broker does not speak MQTT 5 takes seconds.
+            "mqtt": {"host": HOST, "port": port, "protocol": protocol},
             "journal": {"path": str(self._folder / "journal.db")},
             "admin": {"enabled": True},
             "drain_timeout_s": 2,

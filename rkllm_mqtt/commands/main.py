@@ -69,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         args = parse(words)
+    except SystemExit as end:  # argparse has said why
+        return end.code if isinstance(end.code, int) else 0
+    try:
         status: int = importlib.import_module(args.command.module).run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:

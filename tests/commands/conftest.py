@@ -332,6 +332,8 @@ class Terminal:
 def commands(tmp_path: Path, broker: int, base: str) -> Iterator[Commands]:
     environ = {key: value for key, value in os.environ.items() if not key.startswith("RKLLM_MQTT_")}
     environ |= {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path), "USER": "maker", "LOGNAME": "maker"}
+    # The simulator's libraries are compiled once for all tests, not once for each home.
+    environ.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))
     for key in ("NO_COLOR", "COLUMNS", "LINES", "VIRTUAL_ENV"):
         environ.pop(key, None)
     started = Commands(tmp_path, broker, base, environ)

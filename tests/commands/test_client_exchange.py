@@ -152,7 +152,7 @@ def test_what_makes_no_sense_is_ignored(payload: bytes) -> None:
     assert exchange.take_event(payload) == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     words=st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=8),
     valid=st.integers(0, 8),

@@ -77,18 +77,22 @@ def test_it_starts_everything_and_each_command_works_as_shown(commands: Any, som
     )
     typed = [line for line in lines if line.startswith("  ")]
     assert [len(typed), typed[2].split()[0]] == [3, "mosquitto_rr"]
-    for line in (typed[0], typed[1] + " --once", typed[2]):
-        done = subprocess.run(
+    shown = (typed[0], typed[1] + " --once", typed[2])
+    others = [
+        subprocess.Popen(
             line,
             shell=True,
             cwd=commands.folder,
             env=commands.environ,
-            capture_output=True,
-            timeout=60,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-        assert (done.returncode, done.stderr) == (0, b""), line
-        assert done.stdout.strip()
+        for line in shown
+    ]
+    for line, other in zip(shown, others, strict=True):
+        answer, complaints = other.communicate(timeout=60)
+        assert (other.returncode, complaints) == (0, b""), line
+        assert answer.strip()
     terminal.wait_for("→ rkllm/demo/client/me/request")
     terminal.wait_for("← rkllm/demo/client/me/reply")
     note = json.loads(note_path(commands.environ).read_text())
@@ -105,9 +109,7 @@ def test_it_starts_everything_and_each_command_works_as_shown(commands: Any, som
     assert not note_path(commands.environ).exists()
 
 
-def test_without_mosquitto_the_embedded_broker_serves_and_the_folder_can_be_kept(
-    commands: Any, somewhere: int
-) -> None:
+def test_the_embedded_broker_serves_and_a_daemon_that_dies_is_said(commands: Any, somewhere: int) -> None:
     kept = commands.folder / "kept"
     terminal = started(commands, somewhere, "--broker", "embedded", "--keep", str(kept))
     assert "embedded broker on" in terminal.text
@@ -115,30 +117,35 @@ def test_without_mosquitto_the_embedded_broker_serves_and_the_folder_can_be_kept
     answer = commands.run("ask", "hello", broker=False)
     assert (answer.returncode, answer.stderr) == (0, b"")
     assert answer.stdout.strip()
-    terminal.interrupt()
-    assert terminal.wait() == 0
+    pids = children_of(terminal.process.pid)
+    os.kill(pids["daemon"], signal.SIGKILL)
+    assert terminal.wait() == 1
+    assert "The daemon ended by itself, exit status -9." in terminal.text
+    assert not any(is_alive(pid) for pid in pids.values())
     assert (kept / "journal.db").exists()
 
 
-@pytest.mark.parametrize("victim", ["daemon", "broker"])
-def test_a_child_that_dies_is_said_and_the_other_one_stopped(
-    commands: Any, somewhere: int, victim: str
-) -> None:
+def test_a_broker_that_dies_is_said_and_the_daemon_stopped(commands: Any, somewhere: int) -> None:
     terminal = started(commands, somewhere)
     pids = children_of(terminal.process.pid)
-    os.kill(pids[victim], signal.SIGKILL)
+    os.kill(pids["broker"], signal.SIGKILL)
     assert terminal.wait() == 1
-    name = {"daemon": "daemon", "broker": "mosquitto"}[victim]
-    assert f"The {name} ended by itself, exit status -9." in terminal.text
+    assert "The mosquitto ended by itself, exit status -9." in terminal.text
     assert not any(is_alive(pid) for pid in pids.values())
+    assert not note_path(commands.environ).exists()
 
 
-def test_a_demo_that_is_killed_leaves_nobody_behind(commands: Any, somewhere: int) -> None:
-    terminal = started(commands, somewhere)
-    pids = children_of(terminal.process.pid)
-    terminal.process.kill()
-    for pid in pids.values():
-        wait_until_gone(pid)
+def test_children_do_not_outlive_a_demo_that_is_killed() -> None:
+    script = (
+        "import signal; from rkllm_mqtt.commands.demo_child import Child;"
+        "child = Child('sleeper', ['sleep', '1000']); print(child._process.pid, flush=True); signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-P", "-c", script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert is_alive(pid)
+        parent.kill()
+    wait_until_gone(pid)
 
 
 def test_a_wanted_port_that_is_taken_is_said(commands: Any, broker: int) -> None:

@@ -5,22 +5,21 @@ from typing import Any
 
 import pytest
 
-from rkllm_mqtt.commands.main import COMMANDS
+from rkllm_mqtt.commands.main import COMMANDS, main
 
 
-def test_help_names_every_command_and_how_to_begin(commands: Any) -> None:
-    done = commands.run("--help", broker=False)
-    assert done.returncode == 0
+def test_help_names_every_command_and_how_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
     for command in COMMANDS:
-        assert f"  {command.name} " in done.stdout.decode()
-    assert "rkllm-mqtt demo" in done.stdout.decode()
+        assert f"  {command.name} " in text
+    assert "rkllm-mqtt demo" in text
 
 
-@pytest.mark.parametrize("name", ["demo", "ask", "top", "queue"])
-def test_each_commands_help_has_an_example(commands: Any, name: str) -> None:
-    done = commands.run(name, "--help", broker=False)
-    assert done.returncode == 0
-    assert f"example:\n  rkllm-mqtt {name}" in done.stdout.decode()
+@pytest.mark.parametrize("name", [command.name for command in COMMANDS])
+def test_each_commands_help_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    assert f"example:\n  rkllm-mqtt {name}" in capsys.readouterr().out
 
 
 def test_version_is_printed(commands: Any) -> None:
@@ -36,11 +35,13 @@ def test_version_is_printed(commands: Any) -> None:
         (["ask", "hi", "--port", "70000"], "'70000' is no port"),
     ],
 )
-def test_a_mistyped_word_is_named(commands: Any, words: list[str], sentence: str) -> None:
-    done = commands.run(*words, broker=False)
-    assert done.returncode == 2
-    assert sentence in done.stderr.decode()
-    assert done.stdout == b""
+def test_a_mistyped_word_is_named(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err
+    assert said.out == ""
 
 
 def test_a_configuration_error_names_file_line_and_key_and_exits_78(commands: Any, tmp_path: Path) -> None:

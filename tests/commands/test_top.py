@@ -100,7 +100,7 @@ def test_what_is_absent_leaves_the_screen_whole() -> None:
     assert "No daemon has shown itself as rkllm/board" in text
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-10, 10**12) | st.floats(0, 1e9) | st.text(max_size=5),
