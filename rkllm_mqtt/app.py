@@ -47,6 +47,8 @@ log = get_logger(__name__)
 
 _HIGH_BACKLOG = 2_000
 """Messages between receipt and commit beyond which no more are read from the broker."""
+_EVENTS_KEPT = 200
+"""QoS 1 messages in the session's memory beyond which events are dropped while the broker is away."""
 _FAREWELL_S = 3.0
 _LARGEST_PAYLOAD = 256 * 1024 * 1024
 _HEADROOM_BYTES = 2_048
@@ -316,7 +318,8 @@ class Daemon:
         """Publish an event or a delta; it is dropped while the broker is away."""
         if message.qos == 0:
             return self._session.send(message)
-        if not self._session.connected:
+        # Events that belong to messages of a connection that is still being set up are worth keeping too.
+        if not self._session.connected and self._session.unacknowledged > _EVENTS_KEPT:
             return False
         self._session.publish(message)
         return True

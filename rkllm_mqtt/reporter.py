@@ -47,7 +47,7 @@ class Reporter:
         self._connected = connected
         self._changed = asyncio.Event()
         self._last_queue = b""
-        self._last_reasons: list[Reason] | None = None
+        self._told: tuple[object, ...] = ()
         self._health_at = 0.0
 
     def changed(self) -> None:
@@ -96,11 +96,11 @@ class Reporter:
             await asyncio.sleep(_HEALTH_LOOK_S)
             if not self._connected():
                 continue
-            _, reasons = self._views.health()
+            members, reasons = self._views.health()
             due = asyncio.get_running_loop().time() - self._health_at >= _HEALTH_S
             if due:
                 self._tell_stats()
-            if due or reasons != self._last_reasons:
+            if due or (members["model_loaded"], members["worker"]["pid"], reasons) != self._told:
                 self._tell_health()
 
     def _tell_queue(self, *, force: bool) -> None:
@@ -111,8 +111,9 @@ class Reporter:
 
     def _tell_health(self) -> None:
         self._health_at = asyncio.get_running_loop().time()
-        self._last_reasons = self._views.health()[1]
-        self._retain("health", encode(self.health()))
+        members = self.health()
+        self._told = (members["model_loaded"], members["worker"]["pid"], self._views.health()[1])
+        self._retain("health", encode(members))
 
     def _tell_stats(self) -> None:
         self._publish(Outbound(self._topics.state("stats"), encode(self._views.stats()), qos=0, retain=True))

@@ -52,6 +52,7 @@ class Generation:
         self._tokens = 0
         self._sent_at = float("-inf")
         self._late = threading.Event()
+        self._flusher: threading.Thread | None = None
         self._reason: str | None = None
         self._entered = False
         self._first_token_at: float | None = None
@@ -67,15 +68,13 @@ class Generation:
 
     def run(self) -> Frame:
         """Run to the end and return the `done` frame; every other frame is sent on the way."""
-        flusher = threading.Thread(target=self._flush_late, name="flusher", daemon=True)
-        flusher.start()
         began = time.monotonic()
         try:
             end = self._generate()
         finally:
             ended = time.monotonic()
             self._entered = False
-            self._late_ends(flusher)
+            self._end_flusher()
         self._flush_rest()
         first = self._first_token_at
         return {
@@ -162,8 +161,8 @@ class Generation:
                 self._reason = "repetition"
             if now - self._sent_at >= _FRAME_INTERVAL_S:
                 self._flush(now)
-            elif not self._late.is_set():
-                self._late.set()
+            else:
+                self._want_flush()
         if self._reason is not None:
             self._model.abort()
 
@@ -184,10 +183,20 @@ class Generation:
                 self._late.clear()
                 if self._pieces:
                     self._flush(time.monotonic())
+            if not self._entered:  # its wish to end may be what was cleared
+                return
 
-    def _late_ends(self, flusher: threading.Thread) -> None:
-        self._late.set()
-        flusher.join(_FRAME_INTERVAL_S * 1000)
+    def _want_flush(self) -> None:
+        if self._flusher is None:  # at the pace of an NPU it never comes to this
+            self._flusher = threading.Thread(target=self._flush_late, name="flusher", daemon=True)
+            self._flusher.start()
+        if not self._late.is_set():
+            self._late.set()
+
+    def _end_flusher(self) -> None:
+        if self._flusher is not None:
+            self._late.set()
+            self._flusher.join()
 
     def _flush_rest(self) -> None:
         with self._lock:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _LINE = re.compile(r"^([IWE]) (rkllm|RKNN):\s*(.*)$")
+# We set the raw template on purpose, and this is what the library says to it each time.
+_EXPECTED = re.compile(r"Calling rkllm_set_chat_template will disable")
 _CRASH = re.compile(r"GGML_ASSERT|Assertion|terminate called|double free|corrupted|Segmentation")
 _FACTS = {
     "runtime": re.compile(r"rkllm-runtime version:\s*([^\s,]+)"),
@@ -72,6 +74,8 @@ class LibraryOutput:
                 self.facts[name] = found[1]
         known = _LINE.match(line)
         if known and known[1] == "I":
+            self.log("info", known[3])
+        elif known and _EXPECTED.match(known[3]):
             self.log("info", known[3])
         elif known and known[1] == "W":
             self.warnings.append(known[3])

@@ -1,0 +1,98 @@
+"""Real parts for every test: a mosquitto, daemons on the simulator, recording clients."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_broker import Broker
+from live_client import Client
+from live_daemon import Daemon
+
+
+@pytest.fixture(scope="session")
+def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One broker for all tests that do not harm it."""
+    broker = Broker(tmp_path_factory.mktemp("mosquitto"))
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
+    """Make brokers that a test may stop and kill."""
+    made: list[Broker] = []
+
+    def make(**options: Any) -> Broker:
+        broker = Broker(tmp_path / f"mosquitto-{len(made)}", **options)
+        broker.start()
+        made.append(broker)
+        return broker
+
+    yield make
+    for broker in made:
+        broker.stop()
+
+
+@pytest.fixture
+def connect(shared_broker: Broker) -> Iterator[Callable[..., Client]]:
+    """Make recording clients."""
+    made: list[Client] = []
+
+    def make(*filters: str, port: int | None = None, **options: Any) -> Client:
+        client = Client(port or shared_broker.port, **options)
+        made.append(client)
+        return client.subscribe(*filters)
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture(scope="session")
+def shared_daemon(shared_broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """One daemon with the default configuration, as fast as possible, for all tests that do not harm it."""
+    settings = {**os.environ, "RKLLM_SIM_PROFILE": "instant"}
+    folder = tmp_path_factory.mktemp("daemon")
+    daemon = Daemon(folder, shared_broker.port, f"shared-{os.getpid()}", {}, settings)
+    watcher = Client(shared_broker.port).subscribe(f"rkllm/{daemon.node}/#")
+    daemon.start(watcher)
+    yield daemon
+    assert daemon.stop() == 0, daemon.log
+    watcher.close()
+    assert "Traceback" not in daemon.log, daemon.log
+
+
+@pytest.fixture
+def served(shared_daemon: Daemon, connect: Callable[..., Client]) -> tuple[Client, str]:
+    """A client and a mailbox of its own on the shared daemon."""
+    box = shared_daemon.client(f"c-{uuid.uuid4().hex[:12]}")
+    return connect(f"{box}/#", f"rkllm/{shared_daemon.node}/+"), box
+
+
+@pytest.fixture
+def launch(
+    shared_broker: Broker, connect: Callable[..., Client], tmp_path: Path
+) -> Iterator[Callable[..., tuple[Daemon, Client]]]:
+    """Start daemons; each comes with a client that hears everything of its node."""
+    made: list[Daemon] = []
+
+    def make(*, port: int | None = None, environment: dict[str, str] | None = None, **config: Any) -> Any:
+        folder = tmp_path / f"daemon-{len(made)}"
+        folder.mkdir()
+        node = f"n{os.getpid()}-{abs(hash(tmp_path)) % 10**8}-{len(made)}"
+        settings = {"RKLLM_SIM_PROFILE": "instant", **os.environ, **(environment or {})}
+        daemon = Daemon(folder, port or shared_broker.port, node, config, settings)
+        made.append(daemon)
+        watcher = connect(f"rkllm/{node}/#", port=daemon.port)
+        daemon.start(watcher)
+        return daemon, watcher
+
+    yield make
+    for daemon in made:
+        daemon.stop()
+        # Whatever a test does to the daemon, it must not raise where nobody planned for it.
+        assert "Traceback" not in daemon.log, daemon.log

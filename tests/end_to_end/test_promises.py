@@ -1,0 +1,242 @@
+"""Nothing is lost, nothing runs twice: kills, restarts, duplicates, cancels and deadlines on real parts."""
+
+import os
+import signal
+import threading
+
+import pytest
+from live_client import Client
+from live_daemon import check_answer
+
+SLOW = {"RKLLM_SIM_PROFILE": "origin"}
+"""64 ms a token: slow enough to act in the middle of an answer."""
+
+
+def first_delta(watcher: Client, box: str, request_id: str, attempt: int = 1):
+    return watcher.wait(lambda m: m.topic == f"{box}/delta/{request_id}" and m.json["attempt"] == attempt)
+
+
+def test_a_killed_worker_restarts_the_answer_and_the_sender_is_told(launch):
+    daemon, watcher = launch(environment=SLOW)
+    box = daemon.client("app")
+    watcher.publish(f"{box}/request/q1", {"prompt": "story 20 tokens", "stream": True})
+    first_delta(watcher, box, "q1")
+    os.kill(daemon.worker_pid(watcher), signal.SIGKILL)
+    final = check_answer(watcher, box, "q1")
+    assert final["attempt"] == 2
+    assert final["usage"]["completion_tokens"] == 20
+    restarted = watcher.wait(lambda m: m.topic == f"{box}/event/q1" and m.json["type"] == "restarted").json
+    assert restarted["attempt"] == 2
+    assert restarted["from_seq"] == 0
+
+
+def test_a_daemon_killed_in_mid_answer_answers_after_its_restart(launch):
+    daemon, watcher = launch(environment=SLOW)
+    box = daemon.client("app")
+    watcher.publish(f"{box}/request/q1", {"prompt": "story 20 tokens", "stream": True})
+    watcher.publish(f"{box}/request/q2", "and one that waits")
+    first_delta(watcher, box, "q1")
+    daemon.kill()
+    daemon.start(watcher)
+    assert check_answer(watcher, box, "q1")["attempt"] == 2
+    assert watcher.reply(f"{box}/reply/q2").payload == b"You said: and one that waits"
+    numbers = [m.json["n"] for m in watcher.on(f"{box}/event/q1")]
+    assert numbers == sorted(set(numbers))
+
+
+def test_prompts_sent_while_the_daemon_is_down_are_answered_when_it_is_back(launch):
+    daemon, watcher = launch()
+    box = daemon.client("app")
+    daemon.kill()
+    for number in range(50):
+        watcher.publish(f"{box}/request/p{number}", f"prompt {number}")
+    daemon.start(watcher)
+    for number in range(50):
+        assert watcher.reply(f"{box}/reply/p{number}").payload == f"You said: prompt {number}".encode()
+
+
+def test_sigterm_puts_the_running_job_back_and_says_offline(launch):
+    daemon, watcher = launch(environment=SLOW, drain_timeout_s=0)
+    box = daemon.client("app")
+    watcher.publish(f"{box}/request/q1", {"prompt": "story 40 tokens", "stream": True})
+    first_delta(watcher, box, "q1")
+    assert daemon.stop() == 0
+    assert watcher.on(f"rkllm/{daemon.node}/status")[-1].payload == b"offline"
+    assert not watcher.on(f"{box}/reply/q1")
+    daemon.start(watcher)
+    assert check_answer(watcher, box, "q1")["usage"]["completion_tokens"] == 40
+
+
+def test_sigterm_lets_the_running_job_end_within_its_time(launch):
+    daemon, watcher = launch(environment=SLOW, drain_timeout_s=30)
+    box = daemon.client("app")
+    watcher.publish(f"{box}/request/q1", {"prompt": "story 20 tokens", "stream": True})
+    first_delta(watcher, box, "q1")
+    assert daemon.stop() == 0
+    assert check_answer(watcher, box, "q1")["attempt"] == 1
+
+
+def test_the_will_says_offline_after_a_kill(launch):
+    daemon, watcher = launch(mqtt={"will_delay_s": 0})
+    topic = f"rkllm/{daemon.node}/status"
+    daemon.kill()
+    assert watcher.wait(lambda m: m.topic == topic and m.payload == b"offline")
+
+
+def test_a_running_answer_is_cancelled_and_confirmed_by_its_final(launch):
+    daemon, watcher = launch(environment=SLOW)
+    box = daemon.client("app")
+    watcher.publish(f"{box}/request/q1", {"prompt": "story 400 tokens", "stream": True})
+    watcher.publish(f"{box}/request/q2", "next")
+    first_delta(watcher, box, "q1")
+    watcher.publish(f"{box}/cancel/q1", b"")
+    final = check_answer(watcher, box, "q1")
+    assert final["status"] == "error"
+    assert final["error"]["code"] == "cancelled"
+    assert final["finish_reason"] == "cancelled"
+    assert final["text"]
+    watcher.reply(f"{box}/reply/q2")
+    after = watcher.messages.index(watcher.on(f"{box}/reply/q1")[0])
+    assert not [m for m in watcher.messages[after:] if m.topic == f"{box}/delta/q1"]
+
+
+def test_waiting_requests_are_cancelled_by_id_in_each_form_and_all_at_once(launch):
+    daemon, watcher = launch(environment=SLOW)
+    box = daemon.client("app")
+    watcher.publish(f"{box}/request/run", {"prompt": "story 400 tokens", "stream": True})
+    first_delta(watcher, box, "run")
+    for name in ("staged", "a", "b", "c", "d"):
+        watcher.publish(f"{box}/request/{name}", {"prompt": "waits"})
+    watcher.publish(f"{box}/cancel", "a")
+    watcher.publish(f"{box}/cancel", {"id": "b"})
+    watcher.publish(f"{box}/cancel/staged", "")
+    for name in ("a", "b", "staged"):
+        assert watcher.reply(f"{box}/reply/{name}").json["error"]["code"] == "cancelled"
+    assert not watcher.on(f"{box}/reply/run")
+    watcher.publish(f"{box}/cancel", {"all": True})
+    for name in ("run", "c", "d"):
+        assert watcher.reply(f"{box}/reply/{name}").json["error"]["code"] == "cancelled"
+
+
+def test_a_cancel_of_an_unknown_id_is_told_so(served):
+    watcher, box = served
+    watcher.publish(f"{box}/cancel/nobody", "")
+    event = watcher.wait(lambda m: m.topic == f"{box}/event/nobody").json
+    assert event["type"] == "cancel_unknown"
+    assert event["id"] == "nobody"
+
+
+def test_a_cancel_sent_right_behind_its_request_never_misses_it(served):
+    watcher, box = served
+    for number in range(40):
+        watcher.publish_soon(f"{box}/request/r{number}", {"prompt": f"story {number + 1} tokens"})
+        watcher.publish_soon(f"{box}/cancel/r{number}", "")
+    for number in range(40):
+        watcher.reply(f"{box}/reply/r{number}")
+    assert not [m for m in watcher.messages if "event" in m.topic and m.json["type"] == "cancel_unknown"]
+
+
+def test_a_resent_request_is_a_duplicate_and_gets_the_same_bytes_again(served):
+    watcher, box = served
+    payload = b'{"prompt":"hi there"}'
+    watcher.publish(f"{box}/request/q1", payload)
+    first = watcher.reply(f"{box}/reply/q1")
+    watcher.publish(f"{box}/request/q1", payload)
+    both = watcher.wait_many(lambda m: m.topic == f"{box}/reply/q1", 2)
+    assert both[1].payload == first.payload
+    events = [m.json for m in watcher.on(f"{box}/event/q1") if m.json["type"] == "accepted"]
+    assert [event["duplicate"] for event in events] == [False, True]
+
+
+def test_another_body_under_a_used_id_is_a_conflict_and_the_first_stands(served):
+    watcher, box = served
+    watcher.publish(f"{box}/request/q1", {"prompt": "one"})
+    watcher.reply(f"{box}/reply/q1")
+    watcher.publish(f"{box}/request/q1", {"prompt": "two"})
+    both = watcher.wait_many(lambda m: m.topic == f"{box}/reply/q1", 2)
+    assert both[1].json["error"]["code"] == "id_conflict"
+    watcher.publish(f"{box}/request/q1", {"prompt": "one"})
+    assert watcher.wait_many(lambda m: m.topic == f"{box}/reply/q1", 3)[2].payload == both[0].payload
+
+
+def test_a_duplicate_of_a_waiting_request_moves_its_answer_to_the_new_response_topic(launch):
+    daemon, watcher = launch(environment=SLOW)
+    box = daemon.client("app")
+    watcher.publish(f"{box}/request/run", {"prompt": "story 20 tokens", "stream": True})
+    first_delta(watcher, box, "run")
+    watcher.publish(f"{box}/request/q1", {"prompt": "hi"}, ResponseTopic=f"{box}/old")
+    watcher.publish(f"{box}/request/q1", {"prompt": "hi"}, ResponseTopic=f"{box}/new")
+    assert watcher.reply(f"{box}/new").json["id"] == "q1"
+    assert not watcher.on(f"{box}/old")
+
+
+def test_a_deadline_ends_a_running_and_a_waiting_request(launch):
+    daemon, watcher = launch(environment=SLOW)
+    box = daemon.client("app")
+    watcher.publish(f"{box}/request/run", {"prompt": "story 400 tokens", "stream": True, "ttl_s": 1.5})
+    watcher.publish(f"{box}/request/wait", {"prompt": "hi", "ttl_s": 0.3})
+    waiting = watcher.reply(f"{box}/reply/wait").json
+    assert waiting["error"]["code"] == "expired"
+    assert waiting["finish_reason"] == "expired"
+    running = check_answer(watcher, box, "run")
+    assert running["error"]["code"] == "expired"
+    assert running["text"]
+
+
+def test_the_smaller_of_ttl_and_message_expiry_wins(launch):
+    daemon, watcher = launch(environment=SLOW)
+    box = daemon.client("app")
+    watcher.publish(
+        f"{box}/request/q1", {"prompt": "story 400 tokens", "ttl_s": 600}, MessageExpiryInterval=1
+    )
+    assert watcher.reply(f"{box}/reply/q1").json["error"]["code"] == "expired"
+
+
+@pytest.mark.parametrize("killed_every_s", [None, 1.0])
+def test_ten_senders_with_a_hundred_prompts_each_get_exactly_one_final(launch, connect, killed_every_s):
+    # With kills each answer must be short beside the pause between them, or nothing could ever finish.
+    daemon, watcher = launch(runtime={"max_attempts": 50})
+    over = threading.Event()
+
+    def kill_workers():
+        while not over.wait(killed_every_s):
+            try:
+                os.kill(daemon.worker_pid(watcher), signal.SIGKILL)
+            except (IndexError, ProcessLookupError):
+                continue
+
+    killer = threading.Thread(target=kill_workers)
+    if killed_every_s is not None:
+        killer.start()
+    try:
+        senders = [connect(f"{daemon.client(f's{n}')}/#") for n in range(10)]
+        for number in range(100):
+            for n, sender in enumerate(senders):
+                box = daemon.client(f"s{n}")
+                prompt = f"story {5 + (number * 7 + n) % 60} tokens"
+                if number % 4 == 0:
+                    sender.publish_soon(f"{box}/request/r{number}", f"prompt {n} {number}")
+                else:
+                    sender.publish_soon(
+                        f"{box}/request/r{number}", {"prompt": prompt, "stream": number % 4 != 1}
+                    )
+        for n, sender in enumerate(senders):
+            box = daemon.client(f"s{n}")
+            for number in range(100):
+                topic = f"{box}/reply/r{number}"
+                if number % 4 == 0:
+                    assert sender.reply(topic, 120).payload == f"You said: prompt {n} {number}".encode()
+                else:
+                    sender.reply(topic, 120)
+                    final = check_answer(sender, box, f"r{number}")
+                    assert final["status"] == "ok"
+                    assert final["usage"]["completion_tokens"] == 5 + (number * 7 + n) % 60
+    finally:
+        over.set()
+        if killed_every_s is not None:
+            killer.join()
+    outcomes = {message.topic: message.payload for message in watcher.messages if "/reply/" in message.topic}
+    assert len(outcomes) == 1000
+    for message in watcher.messages:
+        if "/reply/" in message.topic:
+            assert outcomes[message.topic] == message.payload  # published again at most with the same bytes
