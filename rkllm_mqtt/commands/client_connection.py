@@ -21,8 +21,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from rkllm_mqtt.commands.client_address import BrokerAddress, TlsFiles
-from rkllm_mqtt.commands.failure import EXIT_CONFIG, BrokerUnreachable, CommandFailed
+from rkllm_mqtt.commands.client_address import BrokerAddress
+from rkllm_mqtt.commands.client_tls import tls_context
+from rkllm_mqtt.commands.failure import BrokerUnreachable, CommandFailed
 
 KEEPALIVE_S = 30
 ANSWER_TIMEOUT_S = 10.0
@@ -208,7 +209,7 @@ class Connection:
         if address.transport == "websockets":
             client.ws_set_options(path=address.path)
         if address.tls is not None:
-            client.tls_set_context(_tls_context(address.tls))
+            client.tls_set_context(tls_context(address.tls))
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -287,38 +288,6 @@ class Connection:
         except UnicodeDecodeError:
             return
         self._inbox.append(Message(topic, bytes(message.payload), bool(message.retain)))
-
-
-class _TlsContext(ssl.SSLContext):
-    """Shakes hands while it wraps: paho leaves the socket open when its own handshake fails."""
-
-    def wrap_socket(self, sock: socket.socket, *args: Any, **options: Any) -> ssl.SSLSocket:
-        wrapped = super().wrap_socket(sock, *args, **options)
-        try:
-            wrapped.do_handshake()
-        except BaseException:
-            wrapped.close()
-            raise
-        return wrapped
-
-
-def _tls_context(files: TlsFiles) -> ssl.SSLContext:
-    context = _TlsContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        if files.ca_file is not None:
-            context.load_verify_locations(files.ca_file)
-        else:
-            context.load_default_certs()
-        if files.certificate_file is not None:
-            context.load_cert_chain(files.certificate_file, files.key_file, files.key_password)
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or exc
-        raise CommandFailed(
-            f"The files of the TLS connection cannot be used: {reason}.", status=EXIT_CONFIG
-        ) from exc
-    if files.insecure:
-        context.check_hostname = False
-    return context
 
 
 def _send_at_once(_client: Any, _userdata: Any, sock: Any) -> None:

@@ -29,7 +29,7 @@ def test_version_is_printed(commands: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["aks", "hi"], "there is no command 'aks'; did you mean 'ask'?"),
+        (["asc", "hi"], "there is no command 'asc'; did you mean 'ask'?"),
         (["top", "--onec"], "there is no option '--onec'; did you mean '--once'?"),
         (["top", "now"], "there is no word 'now'"),
         (["ask", "hi", "--port", "70000"], "'70000' is no port"),

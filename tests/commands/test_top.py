@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from rkllm_mqtt.commands.client_connection import Message
-from rkllm_mqtt.commands.top_screen import chart, screen
+from rkllm_mqtt.commands.top_drawing import chart
+from rkllm_mqtt.commands.top_screen import screen
 from rkllm_mqtt.commands.top_state import STALE_S, TopState
 
 INFO = {
