@@ -6,7 +6,6 @@ from typing import Any
 
 from rkllm_mqtt.core.answers import delta, encode
 from rkllm_mqtt.core.deltas import Coalescer, Piece
-from rkllm_mqtt.core.thinking import ThinkingSplitter
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.mqtt.messages import Outbound
 
@@ -14,6 +13,9 @@ PROGRESS_S = 3.0
 """A sender that gets no token hears from us so often."""
 
 Send = Callable[[Outbound], bool]
+
+WirePiece = str | list[str]
+"""A piece as the worker sends it: text, or thoughts in a list of one, for most pieces are text."""
 
 
 def publish_event(send: Send, job: Job, kind: str, **members: Any) -> None:
@@ -40,11 +42,10 @@ def outbound(job: Job, topic: str, payload: bytes, *, qos: int, retain: bool = F
 class Answer:
     """Collects one attempt; nothing is published before `open`, when the attempt is safe in the journal."""
 
-    def __init__(self, job: Job, send: Send, *, interval_s: float, opens_thinking: bool) -> None:
+    def __init__(self, job: Job, send: Send, *, interval_s: float) -> None:
         self._job = job
         self._send = send
         self._loop = asyncio.get_running_loop()
-        self._splitter = ThinkingSplitter(opens_thinking)
         self._coalescer = Coalescer(interval_s)
         self._text: list[str] = []
         self._thinking: list[str] = []
@@ -72,14 +73,14 @@ class Answer:
         """Return how many deltas were published."""
         return self._coalescer.next_seq
 
-    def take(self, pieces: Sequence[str], tokens: int) -> None:
+    def take(self, pieces: Sequence[WirePiece], tokens: int) -> None:
         """Take the pieces of a frame; called for each token at the pace of an NPU."""
         if self.first_token_at is None:
             self.first_token_at = self._loop.time()
         self.tokens = tokens
-        for piece in pieces:
-            if piece:
-                self._show(self._splitter.feed(piece))
+        parts = [_part(piece) for piece in pieces]
+        if parts:
+            self._show(parts)
 
     def open(self, *, started_at: float, prefill_s: float | None) -> None:
         """Publish what is there and all that follows; begin to tell the progress while nothing comes."""
@@ -91,7 +92,6 @@ class Answer:
 
     def close(self) -> None:
         """The attempt is over: publish what was held back, stop the clocks."""
-        self._show(self._splitter.flush())
         if self._opened and self._job.request.stream:
             self._emit(self._coalescer.flush(self._loop.time()))
         self.drop()
@@ -146,3 +146,7 @@ class Answer:
             self._send, self._job, "progress", phase="prefill", elapsed_s=round(elapsed, 1), eta_s=eta
         )
         self._arm_progress(started_at, prefill_s)
+
+
+def _part(piece: WirePiece) -> tuple[str, str]:
+    return ("text", piece) if isinstance(piece, str) else ("thinking", piece[0])

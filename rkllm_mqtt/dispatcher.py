@@ -188,7 +188,7 @@ class Dispatcher:
             try:
                 turn = self._submit(job)
             except RenderError as exc:
-                fault = Fault(Code.INVALID_REQUEST, str(exc), exc.hint)
+                fault = Fault(Code(exc.code), str(exc), exc.hint)
                 tasks.create_task(
                     self._outcomes.end_unrun(job, Ended(JobEvent.GAVE_UP, "error", fault)), name="give-up"
                 )
@@ -203,20 +203,17 @@ class Dispatcher:
             prompt=rendered.text,
             max_tokens=request.max_tokens,
             sampling=request.sampling,
-            stops=(*request.stop, *rendered.stops),
+            stops=rendered.stops,
+            text_stops=request.stop,
             specials=rendered.specials,
+            opens_thinking=rendered.opens_thinking,
             thinking=request.thinking,
             first_token_limit_s=pace.first_token_limit_s(
                 len(rendered.text),
                 max(self._config.runtime.abort_grace_s, self._config.runtime.stall_timeout_s),
             ),
         )
-        answer = Answer(
-            job,
-            self._send,
-            interval_s=self._config.delta_interval_ms / 1000,
-            opens_thinking=rendered.opens_thinking,
-        )
+        answer = Answer(job, self._send, interval_s=self._config.delta_interval_ms / 1000)
         run = self._slot.submit(order, answer.take)
         cached_chars = common_prefix(self._last_prompt, rendered.text)
         self._last_prompt = rendered.text

@@ -9,6 +9,7 @@ from typing import Any
 import rkllmrt
 from rkllm_mqtt.core.repetition import RepetitionDetector
 from rkllm_mqtt.core.stops import StopFilter
+from rkllm_mqtt.core.thinking import ThinkingSplitter
 from rkllm_mqtt.core.utf8 import Utf8Stream
 from rkllm_mqtt.runtime.frames import Frame
 
@@ -48,7 +49,9 @@ class Generation:
         self._stops = StopFilter(order["stops"], drop=order["specials"])
         self._repetition = RepetitionDetector(min_tokens=_LOOP_TOKENS)
         self._lock = threading.Lock()
-        self._pieces: list[str] = []
+        self._splitter = ThinkingSplitter(order["opens_thinking"])
+        self._text_stops = StopFilter(order["text_stops"])
+        self._pieces: list[str | list[str]] = []
         self._tokens = 0
         self._sent_at = float("-inf")
         self._late = threading.Event()
@@ -151,9 +154,8 @@ class Generation:
             self._tokens += 1
             piece = self._utf8.feed(raw)
             if piece:
-                piece = self._stops.feed(piece)
-            self._pieces.append(piece)
-            if self._stops.stopped is not None:
+                self._show(self._stops.feed(piece))
+            if self._stops.stopped is not None or self._text_stops.stopped is not None:
                 self._reason = "stop"
             elif self._tokens >= self._max_tokens and not self._library_limits:
                 self._reason = "length"
@@ -166,6 +168,19 @@ class Generation:
         if self._reason is not None:
             self._model.abort()
 
+    def _show(self, text: str) -> None:
+        if text:
+            for part in self._splitter.feed(text):
+                self._add(*part)
+
+    def _add(self, kind: str, text: str) -> None:
+        if kind == "thinking":
+            self._pieces.append([text])
+            return
+        text = self._text_stops.feed(text)
+        if text:
+            self._pieces.append(text)
+
     def _flush(self, now: float) -> None:
         self._send({"t": "tokens", "gen": self.number, "n": self._tokens, "d": self._pieces})
         self._pieces = []
@@ -175,7 +190,7 @@ class Generation:
         """Send what came too fast for a frame of its own, then silence; a thread of each run."""
         while True:
             self._late.wait()
-            if not self._entered:
+            if self._over():
                 return
             # The pause is the grouping itself, not a wait for something.
             time.sleep(_FRAME_INTERVAL_S)
@@ -183,8 +198,11 @@ class Generation:
                 self._late.clear()
                 if self._pieces:
                     self._flush(time.monotonic())
-            if not self._entered:  # its wish to end may be what was cleared
+            if self._over():  # the wish to end may be what was cleared
                 return
+
+    def _over(self) -> bool:
+        return not self._entered
 
     def _want_flush(self) -> None:
         if self._flusher is None:  # at the pace of an NPU it never comes to this
@@ -201,8 +219,11 @@ class Generation:
     def _flush_rest(self) -> None:
         with self._lock:
             if self._stops.stopped is None:
-                rest = self._stops.feed(self._utf8.flush()) + self._stops.flush()
-                if rest:
-                    self._pieces.append(rest)
+                self._show(self._stops.feed(self._utf8.flush()) + self._stops.flush())
+            for part in self._splitter.flush():
+                self._add(*part)
+            rest = self._text_stops.flush()
+            if rest:
+                self._pieces.append(rest)
             if self._pieces:
                 self._flush(time.monotonic())

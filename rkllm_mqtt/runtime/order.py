@@ -48,9 +48,13 @@ class RunOrder:
     max_tokens: int
     sampling: Mapping[str, float] = field(default_factory=dict)
     stops: tuple[str, ...] = ()
-    """Strings that end the run; none of their characters is delivered."""
+    """Markers of the model's family that end the run; none of their characters is delivered."""
+    text_stops: tuple[str, ...] = ()
+    """The sender's stop strings: they end the answer, not the thoughts before it."""
     specials: tuple[str, ...] = ()
     """Strings that are dropped from the text while the run goes on."""
+    opens_thinking: bool = False
+    """The prompt ends inside an open `<think>`."""
     thinking: bool = False
     """For the runtime's own template only."""
     first_token_limit_s: float = 60
@@ -65,7 +69,9 @@ class RunOrder:
             "max_tokens": self.max_tokens,
             "sampling": self.sampling,
             "stops": self.stops,
+            "text_stops": self.text_stops,
             "specials": self.specials,
+            "opens_thinking": self.opens_thinking,
             "thinking": self.thinking,
         }
 

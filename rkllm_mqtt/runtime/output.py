@@ -73,9 +73,7 @@ class LibraryOutput:
             if found:
                 self.facts[name] = found[1]
         known = _LINE.match(line)
-        if known and known[1] == "I":
-            self.log("info", known[3])
-        elif known and _EXPECTED.match(known[3]):
+        if (known and known[1] == "I") or (known and _EXPECTED.match(known[3])):
             self.log("info", known[3])
         elif known and known[1] == "W":
             self.warnings.append(known[3])

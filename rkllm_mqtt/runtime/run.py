@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from rkllm_mqtt.core.errors import SlotLost
 from rkllm_mqtt.runtime.frames import Frame
@@ -76,7 +77,7 @@ class Run:
         generation: int,
         order: RunOrder,
         watch: Watch,
-        on_pieces: Callable[[Sequence[str], int], None],
+        on_pieces: Callable[[Sequence[Any], int], None],
         command: Callable[[Frame], None],
         kill: Callable[[str], None],
     ) -> None:

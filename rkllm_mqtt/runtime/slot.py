@@ -107,7 +107,7 @@ class Slot:
         self.loaded = None
         self._recycle.set()
 
-    def submit(self, order: RunOrder, on_pieces: Callable[[Sequence[str], int], None]) -> Run:
+    def submit(self, order: RunOrder, on_pieces: Callable[[Sequence[Any], int], None]) -> Run:
         """Hand a run to the worker.
 
         Args:

@@ -72,11 +72,12 @@ def test_a_response_topic_in_the_own_mailbox_replaces_reply(served):
     assert not watcher.on(f"{box}/reply/q1")
 
 
-def test_a_response_topic_of_somebody_else_is_denied_and_nothing_goes_there(served):
+def test_a_response_topic_of_somebody_else_is_denied_and_nothing_goes_there(served, connect):
     watcher, box = served
+    node = box.split("/")[1]
     for asked in (
-        daemon.client("victim") + "/reply",
-        f"rkllm/{daemon.node}/status",
+        f"rkllm/{node}/client/victim/reply",
+        f"rkllm/{node}/status",
         "homeassistant/x",
         f"{box}/request",
     ):

@@ -1,0 +1,32 @@
+"""`rkllm-mqtt config`: check a configuration file, print its schema or a commented example."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("action", choices=("check", "schema", "example"), help="what to do")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry the action out; return the exit status.
+
+    Raises:
+        ConfigError: `check` found a mistake.
+    """
+    from rkllm_mqtt.config import find_config, load_config
+    from rkllm_mqtt.config.example import build_example, build_schema
+
+    if args.action == "schema":
+        print(build_schema(), end="")
+    elif args.action == "example":
+        print(build_example(), end="")
+    else:
+        path = args.config or find_config()
+        config = load_config(path)
+        models = ", ".join(model.id for model in config.models) or "the simulator's demonstration model"
+        print(f"{path or 'no file: the defaults'}: fine")
+        print(f"  node {config.node} on {config.mqtt.host}, models: {models}")
+    return 0
