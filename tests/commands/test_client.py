@@ -36,11 +36,6 @@ def connection(broker: int, base: str) -> Iterator[Connection]:
         yield opened
 
 
-def pump_for_ever(connection: Connection) -> None:
-    while True:
-        connection.pump(20)
-
-
 def own_note(port: int) -> DemoNote:
     return DemoNote("127.0.0.1", port, "rkllm", "demo", os.getpid(), started_of(os.getpid()))
 
@@ -211,9 +206,11 @@ def test_a_lost_connection_is_told_after_the_messages_before_it(brokers: Any) ->
         connection.subscribe(["a"])
         connection.publish("a", b"1")
         brokers.stop_last()
+        with pytest.raises(ConnectionLost):
+            connection.barrier()
         assert [message.payload for message in connection.pump(20)] == [b"1"]
         with pytest.raises(ConnectionLost):
-            pump_for_ever(connection)
+            connection.pump(20)
         with pytest.raises(BrokerUnreachable, match="Connection refused"):
             connection.open()
 
