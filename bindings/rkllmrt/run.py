@@ -111,7 +111,7 @@ class Run:
         """Remember the first error of a caller's callback and stop the run."""
         if self.error is None:
             self.error = error
-            self.abort_wanted = True
+            self.abort_wanted = self._abort_repeated = True  # from inside the run, once is enough
             with suppress(NativeCallFailed):  # the first error is the one to tell
                 self._abort()
 

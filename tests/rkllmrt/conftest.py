@@ -33,6 +33,7 @@ class Recorder:
         self.number("call_status", 0)
         self.number("aborts", 0)
         self.number("answered", 0)
+        self.number("abort_waits", 0)
         self.number("batch", 1)
         self.script("ttf")
         self.forget()
@@ -60,11 +61,12 @@ class Recorder:
         (ctypes.c_char * 65536).in_dll(self.native, "recorder_log").value = b""
 
     def await_pause_in_script(self) -> None:
-        """Wait until the script has come to its next dot."""
+        """Wait until the script has come to its next dot, or an abort that waits has begun."""
         ctypes.CDLL(None).sem_wait(ctypes.byref(ctypes.c_char.in_dll(self.native, "recorder_waits")))
 
-    def go_on(self) -> None:
-        ctypes.CDLL(None).sem_post(ctypes.byref(ctypes.c_char.in_dll(self.native, "recorder_go")))
+    def go_on(self, what: str = "go") -> None:
+        """Let the script go on, or with `go_abort` the abort that `abort_waits` holds."""
+        ctypes.CDLL(None).sem_post(ctypes.byref(ctypes.c_char.in_dll(self.native, f"recorder_{what}")))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@
  *   -DRKLLM_ABI_GROUP=1..6   the layout
  *   -DSKEWED_DEFAULTS        defaults that are not the documented ones
  *
- * The script: t token, n token with NULL text, w part of a character, u foreign (late) event, f FINISH, e ERROR,
+ * The script: t token, T token even after an abort (the step in progress), n token with NULL text, w part of a character, u foreign (late) event, f FINISH, e ERROR,
  * h hidden states, l logits, k ask the tokenizer, b ask for embeddings, . wait for `recorder_go`.
  */
 #define _GNU_SOURCE
@@ -23,7 +23,8 @@ OPEN char recorder_log[65536];
 OPEN char recorder_script[256] = "ttf";
 OPEN int recorder_init_status, recorder_init_null, recorder_run_status, recorder_call_status;
 OPEN int recorder_batch = 1, recorder_aborts, recorder_answers[64], recorder_answered;
-OPEN sem_t recorder_waits, recorder_go;
+OPEN int recorder_abort_waits;
+OPEN sem_t recorder_waits, recorder_go, recorder_go_abort;
 
 /* The place of the version string; the tests write it into the file. */
 OPEN const char recorder_stated[] = "@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@";
@@ -35,6 +36,7 @@ static void *first_userdata;
 __attribute__((constructor)) static void prepare(void) {
     sem_init(&recorder_waits, 0, 0);
     sem_init(&recorder_go, 0, 0);
+    sem_init(&recorder_go_abort, 0, 0);
 }
 
 static void record(const char *format, ...) {
@@ -164,7 +166,8 @@ static void record_input(const RKLLMInput *input) {
     record("images=%zu of %zux%zu\n", many->n_image, many->image_width, many->image_height);
 #endif
 #else
-    record("image=%zu:%g\n", many->image.n_image_tokens, (double)many->image.image_embed[1]);
+    if (many->image.n_image)
+        record("image=%zu:%g\n", many->image.n_image_tokens, (double)many->image.image_embed[1]);
     record("images=%zu of %zux%zu\n", many->image.n_image, many->image.image_width, many->image.image_height);
     record("tags=%s|%s|%s\n", many->image.image_start, many->image.image_end, many->image.image_content);
     record("video_tags=%s|%s|%s\n", many->video.video_start, many->video.video_end, many->video.video_content);
@@ -236,10 +239,11 @@ static void ask_embedder(void) {
 static int play(char event, void *userdata, int number) {
     static float numbers[12] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
     static const char *const texts[] = {"zero", "one", "two", "three", "four", "five", "six"};
-    RKLLMResult results[8];
-    memset(results, 0, sizeof results);
+    static RKLLMResult buffers[2][8]; /* used in turn: a result does not always lie at the same place */
+    RKLLMResult *results = buffers[number % 2];
+    memset(results, 0, sizeof buffers[0]);
     for (int i = 0; i < 8; i++) {
-        results[i].text = event == 't' ? texts[(number + i) % 7] : NULL;
+        results[i].text = event == 't' || event == 'T' ? texts[(number + i) % 7] : NULL;
         results[i].token_id = event == 'n' && recorder_batch > 1 ? -1 : number + 100 * i;
     }
     RKLLMResultLastHiddenLayer hidden = {numbers, 3, 2};
@@ -292,7 +296,7 @@ int rkllm_run(LLMHandle handle, RKLLMInput *input, RKLLMInferParam *infer, void 
             sem_wait(&recorder_go);
             continue;
         }
-        if (aborted && *event != 'f' && *event != 'e')
+        if (aborted && !strchr("feT", *event))
             continue;
         if (play(*event, userdata, number++) == 1)
             return 0;
@@ -308,6 +312,10 @@ int rkllm_abort(LLMHandle handle) {
     (void)handle;
     recorder_aborts++;
     aborted = 1;
+    if (recorder_abort_waits) {
+        sem_post(&recorder_waits);
+        sem_wait(&recorder_go_abort);
+    }
     return recorder_call_status;
 }
 

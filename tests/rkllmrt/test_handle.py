@@ -34,11 +34,11 @@ def test_a_second_call_during_a_run_is_refused_at_once(recorder: Callable, open_
         assert model.native_is_running()
         one.forget()
         for call in (
-            lambda: model.generate(HI),
             lambda: model.clear_kv_cache(),
             lambda: model.kv_cache_size(),
             lambda: model.raw_chat_template(),
             lambda: model.close(),
+            lambda: model.generate(HI),
         ):
             with pytest.raises(Busy, match="while rkllm_run is in progress"):
                 call()
@@ -67,6 +67,43 @@ def test_an_abort_is_repeated_at_the_next_token_in_case_the_first_came_too_early
 
     assert model.generate(HI, RunParams(), on_token).aborted
     assert one.aborts == 1
+
+
+def test_an_abort_between_finish_and_return_does_not_reach_the_library(
+    recorder: Callable, open_model: Callable
+) -> None:
+    one = recorder("D")
+    model = open_model(one)
+    one.script("tf.")
+    thread = threading.Thread(target=model.generate, args=(HI, RunParams()))
+    thread.start()
+    one.await_pause_in_script()
+    stopped = model.abort()
+    one.go_on()
+    thread.join()
+    assert (stopped, one.aborts) == (False, 0)
+
+
+def test_a_run_does_not_return_while_an_abort_meant_for_it_is_under_way(
+    recorder: Callable, open_model: Callable
+) -> None:
+    one = recorder("D")
+    model = open_model(one)
+    one.number("abort_waits", 1)
+    one.script("t.tf")
+    run = threading.Thread(target=model.generate, args=(HI, RunParams()))
+    run.start()
+    one.await_pause_in_script()
+    aborting = threading.Thread(target=model.abort)
+    aborting.start()
+    one.await_pause_in_script()
+    one.go_on()
+    run.join(timeout=0.2)
+    still_running = run.is_alive()
+    one.go_on("go_abort")
+    aborting.join()
+    run.join()
+    assert still_running, "the abort could have hit the next run"
 
 
 def test_a_tokenizer_of_ours_is_asked_with_bytes_and_answers_ids(

@@ -46,6 +46,7 @@ def test_token_ids_arrive(group: str, recorder: Callable, open_model: Callable) 
     log = lines(one, open_model(one), TokenInput([3, 1, 2**31 - 1]))
     assert [line for line in log if line.startswith("id=")] == ["id=3", "id=1", "id=2147483647"]
     assert "input_type=1" in log
+    assert ("role=user" in log) == (group in "DEF"), "NULL is nowhere allowed"
 
 
 def test_embeddings_arrive(group: str, recorder: Callable, open_model: Callable) -> None:
@@ -74,6 +75,14 @@ def test_several_images_tags_video_and_audio_arrive(recorder: Callable, open_mod
         assert {"image=2:1.5", "images=2 of 0x0", "tags=<s>|<e>|<c>"} <= set(log)
         assert {"video=1:4:1:1.5 of 8x6", "video_tags=<v>||"} <= set(log)
         assert ({"audio=4:1:1.5", "audio_tags=|</au>|"} <= set(log)) == (group == "F")
+
+
+@pytest.mark.parametrize("group", ["E", "F"])
+def test_tags_of_what_is_absent_are_empty_too(group: str, recorder: Callable, open_model: Callable) -> None:
+    one = recorder(group)
+    log = lines(one, open_model(one), MultimodalInput(prompt="no image"))
+    assert {"tags=||", "video_tags=||"} <= set(log)
+    assert ("audio_tags=||" in log) == (group == "F")
 
 
 ONE_IMAGE = ImageEmbeds(embed=FLOATS, n_tokens=4)

@@ -91,7 +91,7 @@ def test_what_a_callback_raises_ends_the_run_and_comes_out_of_generate(
         seen.append(token)
         raise kind("mine")
 
-    one.script("tttf")
+    one.script("tTtf")
     with pytest.raises(kind, match="mine"):
         model.generate(HI, RunParams(), on_token)
     assert seen == [0], "nothing more is delivered after the error"
