@@ -92,7 +92,11 @@ def model(tmp_path: Path) -> Callable[[str], Path]:
 
 @pytest.fixture
 def play(compile_driver: Callable[[int], Path], model: Callable[[str], Path], tmp_path: Path) -> Play:
-    """Return `play(*words, lines="", version="1.3.1", path=None, **environment)`."""
+    """Return `play(*words, lines="", version="1.3.1", path=None, **environment)`.
+
+    The process works in the folder `work` of tmp_path; the model file lies beside that folder.
+    """
+    (tmp_path / "work").mkdir()
 
     def played(
         *words: object,
@@ -105,7 +109,9 @@ def play(compile_driver: Callable[[int], Path], model: Callable[[str], Path], tm
         driver = compile_driver(simulator.VERSIONS[version])
         command = [str(driver), str(library), str(path or model(lines)), *map(str, words)]
         clean = {key: value for key, value in os.environ.items() if not key.startswith("RK")}
-        return _run(command, clean | {key: str(value) for key, value in environment.items()}, tmp_path)
+        return _run(
+            command, clean | {key: str(value) for key, value in environment.items()}, tmp_path / "work"
+        )
 
     return played
 

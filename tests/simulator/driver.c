@@ -210,7 +210,7 @@ static void load_lora(const char *path) {
 static void save_to(const char *path) {
     static RKLLMPromptCacheParam cache;
     cache = (RKLLMPromptCacheParam){.save_prompt_cache = 1, .prompt_cache_path = path};
-    infer.prompt_cache_params = *path ? &cache : NULL;
+    infer.prompt_cache_params = &cache;
 }
 
 static void use_lora(const char *name) {

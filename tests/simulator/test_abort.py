@@ -71,6 +71,12 @@ def test_pause_gives_no_finish_and_the_next_run_goes_on_with_the_old_answer(play
     assert second[-2]["prefill_tokens"] == 0
 
 
+def test_a_paused_run_leaves_the_same_kv_as_one_that_was_not(play) -> None:
+    words = ["run", "count to 5", "size"]
+    whole = play(*words).of("size")[0]["n"]
+    assert play("pause-after", 3, "run", "count to 5", *words).of("size")[0]["n"] == whole
+
+
 def test_abort_forgets_a_pause(play) -> None:
     assert play("pause-after", 2, "run", "count to 5", "abort", "run", "2+2").texts()[1] == "2 + 2 = 4."
 

@@ -88,9 +88,9 @@ def test_whether_an_aborted_run_writes_its_file_is_a_switch(play, tmp_path) -> N
         assert path.exists() is written
 
 
-def test_an_empty_path_means_a_file_in_the_working_directory(compile_driver, play, tmp_path) -> None:
-    play("max", 1, "run", "hello", "save", "cache.bin", "run", "hello", lines=FACTS)
-    assert (tmp_path / "cache.bin").exists()
+def test_an_empty_path_means_a_file_in_the_working_directory(play, tmp_path) -> None:
+    play("max", 1, "save", "", "run", "hello", lines=FACTS)
+    assert (tmp_path / "work" / "prompt_cache.bin").exists()
 
 
 def test_saving_and_loading_take_the_time_of_the_medium(play, saved, tmp_path) -> None:

@@ -101,10 +101,11 @@ def test_no_finish_returns_success_in_silence(play) -> None:
     assert run[-1]["status"] == 0
 
 
-def test_a_fault_of_the_first_runs_counts_over_processes_by_its_state_file(play) -> None:
+def test_a_fault_of_the_first_runs_counts_over_processes_by_its_state_file(play, tmp_path) -> None:
     lines = 'fault_state: count\nwhen "crash": fault abort first 2 times'
     statuses = [play("run", "crash", lines=lines).status for _ in range(4)]
     assert statuses == [-signal.SIGABRT, -signal.SIGABRT, 0, 0]
+    assert (tmp_path / "count").exists(), "a relative path begins at the model file"
 
 
 def test_without_a_state_file_every_process_counts_anew(play) -> None:

@@ -48,6 +48,8 @@ def test_log_level_1_prints_the_table_of_the_release(play, version: str, heading
     table = [line.removeprefix("I rkllm:").strip() for line in lines_of(played.log)]
     found = [next((h for h in headings if line.startswith(h)), None) for line in table]
     assert [h for h in found if h] == headings
+    memory_gb = float(table[-2])
+    assert memory_gb < 1
     prefill = next(line for line in table if line.startswith("Prefill"))
     assert re.fullmatch(r"Prefill\s+\d+\.\d\d\s+\d+\s+\d+\.\d\d\s+\d+\.\d\d", prefill)
 

@@ -22,7 +22,7 @@ TABLE = {
 
 def prompt_of(tokens: int, kind: int = 0) -> str:
     """A raw prompt of exactly so many tokens that asks for a story of 200 tokens."""
-    head = "story 200 tokens"  # "story", " ", "2", "0", "0", " toke", "ns"
+    head = "story 200 tokens"  # seven tokens: each digit is one, and the long word is two
     return head + (" abcd" if kind == 0 else " efgh") * (tokens - 7)
 
 

@@ -53,7 +53,8 @@ int cache_save(Sim *sim, const char *path) {
         return -1;
     }
     bool good = fwrite(&header, sizeof header, 1, file) == 1;
-    good = good && fwrite(kv->at, sizeof *kv->at, (size_t)kv->reusable, file) == (size_t)kv->reusable;
+    size_t n = (size_t)kv->reusable;
+    good = good && (!n || fwrite(kv->at, sizeof *kv->at, n, file) == n);
     if (good && sim->model.cache_sparse) good = fflush(file) == 0 && ftruncate(fileno(file), (off_t)total) == 0;
     else if (good) good = write_filling(file, total - used);
     good = fclose(file) == 0 && good;
