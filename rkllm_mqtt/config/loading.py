@@ -18,6 +18,7 @@ DEFAULT_PATHS = (Path("rkllm-mqtt.yaml"), Path("/etc/rkllm-mqtt/rkllm-mqtt.yaml"
 """Where a configuration is looked for when none is named; RKLLM_MQTT_CONFIG comes first."""
 
 _MAX_BYTES = 1_048_576
+_MAX_DEPTH = 16
 _SECRET_KEYS = frozenset({"password", "key_password"})
 
 
@@ -76,15 +77,30 @@ def parse_config(text: str, source: str, environ: Mapping[str, str] = os.environ
 
 def _compose(text: str, source: str) -> yaml.Node | None:
     try:
-        # An alias can blow a few lines up to gigabytes; a configuration needs none.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise ConfigError(f"{source}: YAML aliases (*name) are not supported", "Write the value out.")
+        _refuse_tricks(text, source)
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else 1
         raise ConfigError(f"{source}:{line}: not valid YAML: {exc.problem}") from exc
     except (yaml.YAMLError, RecursionError) as exc:
         raise ConfigError(f"{source}: not valid YAML: {type(exc).__name__}") from exc
+
+
+def _refuse_tricks(text: str, source: str) -> None:
+    """Refuse what blows a few lines up: aliases to gigabytes, deep nesting to minutes."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(
+                f"{source}:{line}: YAML aliases (*name) are not supported", "Write the value out."
+            )
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _MAX_DEPTH:
+            raise ConfigError(f"{source}:{line}: nested deeper than {_MAX_DEPTH} levels")
 
 
 def _plain(node: yaml.Node, source: str) -> Any:
