@@ -224,7 +224,7 @@ static int tell(RKLLMResult *result, void *userdata, int state) {
 #if RKLLM_ABI_GROUP >= 5
 static void ask_tokenizer(void) {
     int32_t ids[4] = {-7, -7, -7, -7};
-    int count = callbacks.tokenizer_callback(callbacks.tokenizer_userdata, "caf\xc3\xa9!", 5, ids, 4);
+    int count = callbacks.tokenizer_callback(callbacks.tokenizer_userdata, "Z\xc3\xbcrich!", 7, ids, 4);
     record("tokens=%d:%d,%d\n", count, ids[0], ids[1]);
 }
 

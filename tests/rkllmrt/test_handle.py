@@ -122,7 +122,7 @@ def test_a_tokenizer_of_ours_is_asked_with_bytes_and_answers_ids(
         one.script("kf")
         model.generate(HI)
         assert "tokens=2:3,4" in one.log
-    assert asked == ["café".encode()] * 2
+    assert asked == ["Zürich".encode()] * 2
 
 
 def test_an_embedder_of_ours_fills_exactly_the_room_of_the_model(
