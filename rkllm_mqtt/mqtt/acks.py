@@ -25,8 +25,7 @@ class _Unacked:
 class AckQueue:
     """Messages of one connection between receipt and PUBACK."""
 
-    def __init__(self, connection: int) -> None:
-        self.connection = connection
+    def __init__(self) -> None:
         self._order: deque[_Unacked] = deque()
         self._by_mid: dict[int, _Unacked] = {}
 

@@ -54,7 +54,7 @@ class Exchange:
         self._window = window
         self._inflight = inflight
         self._deliver = deliver
-        self._acks = AckQueue(number)
+        self._acks = AckQueue()
         self._collected: list[Inbound] = []
         self._answers: dict[int, asyncio.Future[list[int]]] = {}
         self._connack: asyncio.Future[None] = self._loop.create_future()
@@ -129,8 +129,8 @@ class Exchange:
         self._release_acks()
 
     def ack(self, inbound: Inbound) -> None:
-        """Send PUBACK as soon as the messages received before have theirs; void on another connection."""
-        if inbound.connection == self.number and self._acks.acknowledge(inbound, self._window.submitted):
+        """Send PUBACK as soon as the messages received before have theirs; void for another connection's."""
+        if self._acks.acknowledge(inbound, self._window.submitted):
             self._release_acks()
 
     async def leave(self, *, with_will: bool, within_s: float) -> None:

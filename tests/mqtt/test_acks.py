@@ -15,7 +15,7 @@ def released(queue: AckQueue, published: int = 0) -> list[int]:
 
 
 def test_acks_leave_in_the_order_of_receipt():
-    queue, (first, second, third) = AckQueue(1), (message(7), message(3), message(5))
+    queue, (first, second, third) = AckQueue(), (message(7), message(3), message(5))
     for inbound in (first, second, third):
         queue.received(inbound)
     queue.acknowledge(third)
@@ -27,7 +27,7 @@ def test_acks_leave_in_the_order_of_receipt():
 
 
 def test_a_second_ack_of_a_message_does_nothing():
-    queue, first = AckQueue(1), message(7)
+    queue, first = AckQueue(), message(7)
     queue.received(first)
     assert queue.acknowledge(first)
     assert not queue.acknowledge(first)
@@ -36,7 +36,7 @@ def test_a_second_ack_of_a_message_does_nothing():
 
 
 def test_a_late_ack_does_not_acknowledge_the_message_that_has_the_number_now():
-    queue, old = AckQueue(1), message(7, b"old")
+    queue, old = AckQueue(), message(7, b"old")
     queue.received(old)
     queue.acknowledge(old)
     assert released(queue) == [7]
@@ -48,7 +48,7 @@ def test_a_late_ack_does_not_acknowledge_the_message_that_has_the_number_now():
 
 
 def test_a_repeat_on_the_same_connection_is_acknowledged_once():
-    queue, first = AckQueue(1), message(7)
+    queue, first = AckQueue(), message(7)
     queue.received(first)
     again = replace(first, dup=True)
     queue.received(again)
@@ -58,7 +58,7 @@ def test_a_repeat_on_the_same_connection_is_acknowledged_once():
 
 
 def test_an_ack_waits_for_what_was_published_before_it():
-    queue, first, second = AckQueue(1), message(1), message(2)
+    queue, first, second = AckQueue(), message(1), message(2)
     queue.received(first)
     queue.received(second)
     queue.acknowledge(first, fence=3)

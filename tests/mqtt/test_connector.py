@@ -244,6 +244,33 @@ def test_a_broker_that_closes_on_mqtt_5_is_spoken_to_in_3_1_1_after_one_more_try
     assert run(scenario()) == [5, 5, 4, 5, 4]
 
 
+def test_what_is_under_way_survives_a_change_of_the_version(run, scripted, peer):
+    seen = []
+
+    async def script(broker, reader, writer):
+        await broker.packet(reader)
+        if len(broker.levels) == 2:
+            writer.write(b"\x20\x02\x00\x01")
+            return
+        v5 = broker.levels[-1] == 5
+        writer.write(broker.CONNACK_V5 if v5 else broker.CONNACK_V311)
+        _, body = await broker.packet(reader)
+        writer.write(b"\x90\x04" + body[:2] + b"\x00\x01" if v5 else b"\x90\x03" + body[:2] + b"\x01")
+        first, body = await broker.packet(reader)
+        seen.append((first, body[-2:]))
+        if not v5:
+            writer.write(b"\x40\x02" + body[3:5])
+            await broker.packet(reader)
+
+    async def scenario():
+        async with scripted(script) as broker, peer(broker.port, "a") as one:
+            assert await one.session.publish(Outbound("r", b"hi", 1)) is PublishOutcome.DELIVERED
+            return broker.levels
+
+    assert run(scenario()) == [5, 5, 4]
+    assert seen == [(0x32, b"hi"), (0x32, b"hi")]
+
+
 def test_3_1_1_alone_can_be_wanted(run, broker, peer, topic):
     async def scenario():
         async with peer(broker.port, topic, protocol="3.1.1") as one:

@@ -15,6 +15,9 @@ def test_paused_reading_pushes_back_and_loses_nothing(run, mosquitto, peer, topi
             outcomes = [writer.session.publish(Outbound(topic, payload, 1)) for _ in range(count)]
             await asyncio.gather(*outcomes)
             while_paused = one.messages.qsize()
+            # Not even watched: a readable socket that nobody reads would keep the loop spinning.
+            descriptor = one.session._connector.exchange.driver._link.fileno()
+            assert not asyncio.get_running_loop().remove_reader(descriptor)
             one.session.resume_reading()
             await one.take(count)
             return while_paused
