@@ -132,12 +132,22 @@ class Daemon:
         )
         self._reporter = Reporter(
             self._topics,
-            Views(self._views.info, self._views.queue, self._views.health, self._views.stats),
+            Views(
+                self._views.info,
+                self._views.queue,
+                self._views.health,
+                self._views.stats,
+                lambda: self._counters.finished,
+            ),
             self._session.publish,
             lambda: self._session.connected,
         )
         self._positions = Positions(
-            self._live, self._send, eta_s=self._views.eta_s, loading_since=lambda: self._slot.loading_since
+            self._live,
+            self._send,
+            staged=self._views.staged,
+            eta_s=self._views.eta_s,
+            loading_since=lambda: self._slot.loading_since,
         )
         self._reception = Reception(
             config,
@@ -331,7 +341,8 @@ class Daemon:
 
     def _tell_accepted(self, job: Job, duplicate: bool, ignored: tuple[str, ...]) -> None:
         waits = job in self._live.waiting
-        place = self._live.waiting.place_of_newest(job.priority) if waits else 0
+        staged = len(self._views.staged())
+        place = staged + self._live.waiting.place_of_newest(job.priority) if waits else 0
         job.shown_position = place
         publish_event(
             self._send,
@@ -340,7 +351,7 @@ class Daemon:
             node=self._config.node,
             priority=job.priority.label,
             position=place,
-            queue_length=len(self._live.waiting),
+            queue_length=staged + len(self._live.waiting),
             eta_s=self._views.eta_s(job, place) if waits else None,
             duplicate=duplicate,
             ignored=list(ignored),

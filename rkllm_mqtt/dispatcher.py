@@ -207,7 +207,7 @@ class Dispatcher:
             text_stops=request.stop,
             specials=rendered.specials,
             opens_thinking=rendered.opens_thinking,
-            thinking=request.thinking,
+            thinking=request.thinking and rendered.mode == "runtime",
             first_token_limit_s=pace.first_token_limit_s(
                 len(rendered.text),
                 max(self._config.runtime.abort_grace_s, self._config.runtime.stall_timeout_s),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from itertools import islice
+from itertools import chain, islice
 
 from rkllm_mqtt.answer import PROGRESS_S, Send, publish_event
 from rkllm_mqtt.core.live import LiveJobs
@@ -20,6 +20,7 @@ class Positions:
         live: LiveJobs,
         send: Send,
         *,
+        staged: Callable[[], list[Job]],
         eta_s: Callable[[Job, int], float | None],
         loading_since: Callable[[], float | None],
     ) -> None:
@@ -28,11 +29,13 @@ class Positions:
         Args:
             live: The unfinished jobs.
             send: Publishes an event.
+            staged: The job that waits in the worker: the first place is its.
             eta_s: Estimates when the job at a place will begin, seconds.
             loading_since: When the load of a model began, seconds of the event loop's clock.
         """
         self._live = live
         self._send = send
+        self._staged = staged
         self._eta_s = eta_s
         self._loading_since = loading_since
         self._changed = asyncio.Event()
@@ -55,7 +58,7 @@ class Positions:
                 self._changed.set()
 
     def _tell_places(self) -> None:
-        for place, job in enumerate(islice(self._live.waiting, _TOLD_PLACES), 1):
+        for place, job in enumerate(islice(chain(self._staged(), self._live.waiting), _TOLD_PLACES), 1):
             if job.shown_position != place:
                 job.shown_position = place
                 publish_event(self._send, job, "position", position=place, eta_s=self._eta_s(job, place))

@@ -1,7 +1,8 @@
 """Say what the daemon is and does: the retained topics info, queue, health and stats.
 
-Rule 1: `queue` follows a change within a second and is never published more often.
-Rule 2: `health` comes on change and every 30 s: its `at` is how a reader knows that we live.
+Rule 1: `queue` follows a change within a second, also while a run goes on, and is never published more often.
+Rule 2: `health` comes on change and every 30 s: its `at` is how a reader knows that we live. `stats` comes
+every 30 s, and within seconds of the end of a job.
 """
 
 import asyncio
@@ -17,7 +18,9 @@ from rkllm_mqtt.mqtt.messages import Outbound
 
 _QUEUE_S = 1.0
 _HEALTH_S = 30.0
-_HEALTH_LOOK_S = 2.0
+_STATS_S = 30.0
+_STATS_BUSY_S = 5.0
+_LOOK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Views:
     health: Callable[[], tuple[Mapping[str, Any], list[Reason]]]
     """Members without `at`, `status` and `reasons`; and the reasons."""
     stats: Callable[[], Mapping[str, Any]]
+    finished: Callable[[], int]
+    """How many jobs have ended: a change makes `stats` worth telling early."""
 
 
 class Reporter:
@@ -49,6 +54,8 @@ class Reporter:
         self._last_queue = b""
         self._told: tuple[object, ...] = ()
         self._health_at = 0.0
+        self._stats_at = 0.0
+        self._finished = 0
 
     def changed(self) -> None:
         """The queue or the slot has changed."""
@@ -84,30 +91,35 @@ class Reporter:
     async def run_queue(self) -> None:
         """Publish the queue on change; cancelled by the daemon's task group."""
         while True:
-            await self._changed.wait()
             self._changed.clear()
-            self._tell_queue(force=False)
-            # A change within the pause waits for its end: at most one message a second.
+            members = self._tell_queue(force=False)
+            # At most one message a second; a change within the pause waits for its end.
             await asyncio.sleep(_QUEUE_S)
+            if not members["running"]:  # else its tokens and its time change all along
+                await self._changed.wait()
 
     async def run_health(self) -> None:
         """Publish health and stats; cancelled by the daemon's task group."""
         while True:
-            await asyncio.sleep(_HEALTH_LOOK_S)
+            await asyncio.sleep(_LOOK_S)
             if not self._connected():
                 continue
+            now = asyncio.get_running_loop().time()
             members, reasons = self._views.health()
-            due = asyncio.get_running_loop().time() - self._health_at >= _HEALTH_S
-            if due:
-                self._tell_stats()
-            if due or (members["model_loaded"], members["worker"]["pid"], reasons) != self._told:
+            told = (members["model_loaded"], members["worker"]["pid"], reasons)
+            if told != self._told or now - self._health_at >= _HEALTH_S:
                 self._tell_health()
+            age_s, finished = now - self._stats_at, self._views.finished()
+            if age_s >= _STATS_S or (finished != self._finished and age_s >= _STATS_BUSY_S):
+                self._tell_stats()
 
-    def _tell_queue(self, *, force: bool) -> None:
-        payload = encode(self._views.queue())
+    def _tell_queue(self, *, force: bool) -> Mapping[str, Any]:
+        members = self._views.queue()
+        payload = encode(members)
         if self._connected() and (force or payload != self._last_queue):
             self._last_queue = payload
             self._retain("queue", payload)
+        return members
 
     def _tell_health(self) -> None:
         self._health_at = asyncio.get_running_loop().time()
@@ -116,6 +128,8 @@ class Reporter:
         self._retain("health", encode(members))
 
     def _tell_stats(self) -> None:
+        self._stats_at = asyncio.get_running_loop().time()
+        self._finished = self._views.finished()
         self._publish(Outbound(self._topics.state("stats"), encode(self._views.stats()), qos=0, retain=True))
 
     def _retain(self, name: str, payload: bytes) -> None:

@@ -94,21 +94,27 @@ class DaemonViews:
 
     def queue(self) -> Mapping[str, Any]:
         """Return the queue."""
-        waiting, now = self._live.waiting, self._journal.now()
-        first = next(iter(waiting), None)
-        oldest = min((job.queued_at for job in islice(waiting, _SHOWN_WAITING)), default=None)
-        running = self._running()
+        now, staged, running = self._journal.now(), self.staged(), self._running()
+        waiting = [*staged, *islice(self._live.waiting, _SHOWN_WAITING)]
+        length = len(staged) + len(self._live.waiting)
+        by_priority = {priority: self._live.waiting.count(priority) for priority in Priority}
+        for job in staged:
+            by_priority[job.priority] += 1
         return {
             "state": self.state(),
             "accepting": self._accepting(),
-            "length": len(waiting),
+            "length": length,
             "limit": self._config.limits.queue_length,
             "slots": {"total": 1, "active": len(running), "available": 1 - len(running)},
             "running": running,
-            "waiting_by_priority": {priority.label: waiting.count(priority) for priority in Priority},
-            "oldest_wait_s": 0 if oldest is None else round(now - oldest, 1),
-            "eta_s": None if first is None else self.eta_s(first, len(waiting)),
+            "waiting_by_priority": {priority.label: count for priority, count in by_priority.items()},
+            "oldest_wait_s": max((round(now - job.queued_at, 1) for job in waiting), default=0),
+            "eta_s": self.eta_s(waiting[0], length + 1) if waiting else None,
         }
+
+    def staged(self) -> list[Job]:
+        """Return the job that the worker holds ready but has not begun: it still waits."""
+        return [turn.job for turn in self._dispatcher.turns if turn.run.started_at is None]
 
     def state(self) -> str:
         """Return idle, busy, paused or draining."""
@@ -125,9 +131,8 @@ class DaemonViews:
             return None
         left = 0.0
         for turn in self._dispatcher.turns:
-            begun = turn.run.started_at
-            done = 0.0 if begun is None else asyncio.get_running_loop().time() - begun
-            left += max(0.0, run_s - done)
+            if turn.run.started_at is not None:
+                left += max(0.0, run_s - (asyncio.get_running_loop().time() - turn.run.started_at))
         return round(left + run_s * (place - 1), 1)
 
     def health(self) -> tuple[Mapping[str, Any], list[Reason]]:
@@ -200,6 +205,7 @@ class DaemonViews:
                 "priority": turn.job.priority.label,
                 "attempt": turn.job.attempt,
                 "tokens": turn.run.tokens,
+                "max_tokens": turn.job.request.max_tokens,
                 "elapsed_s": round(now - turn.run.started_at, 1),
             }
             for turn in self._dispatcher.turns

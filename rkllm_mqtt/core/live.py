@@ -81,3 +81,8 @@ class Counters:
     invalid_topics: int = 0
     busy_s: float = 0.0
     """Time in which the library computed, as the worker measured it."""
+
+    @property
+    def finished(self) -> int:
+        """Return how many jobs have ended."""
+        return self.succeeded + self.failed + self.cancelled + self.expired

@@ -53,6 +53,7 @@ class Generation:
         self._text_stops = StopFilter(order["text_stops"])
         self._pieces: list[str | list[str]] = []
         self._tokens = 0
+        self._silent = 0
         self._sent_at = float("-inf")
         self._late = threading.Event()
         self._flusher: threading.Thread | None = None
@@ -67,7 +68,8 @@ class Generation:
                 self._reason = "aborted"
             entered = self._entered
         if entered:
-            self._model.abort()
+            with contextlib.suppress(rkllmrt.RkllmError):  # the daemon kills us when it does not help
+                self._model.abort()
 
     def run(self) -> Frame:
         """Run to the end and return the `done` frame; every other frame is sent on the way."""
@@ -101,6 +103,8 @@ class Generation:
             return self._failed(exc)
         except rkllmrt.RkllmError as exc:
             return {"reason": "error", "message": str(exc), "hint": exc.hint, "stuck": True}
+        # Steps in the middle of a character come to nobody's ear, but they are tokens.
+        self._tokens = max(self._tokens, outcome.tokens - self._silent)
         if self._reason is None:
             limited = self._tokens >= self._max_tokens
             self._reason = "length" if limited else "stop"
@@ -112,7 +116,8 @@ class Generation:
         }
 
     def _enter(self) -> rkllmrt.RunOutcome:
-        prompt = rkllmrt.PromptInput(self._order["prompt"], enable_thinking=self._order["thinking"])
+        thinking = self._order["thinking"] and self._model.library.capabilities.thinking_switch
+        prompt = rkllmrt.PromptInput(self._order["prompt"], enable_thinking=thinking)
         try:
             return self._model.generate(prompt, self._params(), self._on_token)
         except rkllmrt.RunFailed as exc:
@@ -145,8 +150,13 @@ class Generation:
 
     def _on_token(self, raw: bytes | None, token_id: int) -> None:
         """Take one token from the library; called for each, so nothing here may be slow."""
-        if self._reason is not None or raw is None:
-            return  # a step that was under way when the run ended, or the end-of-sequence step
+        if raw is None:
+            self._silent += 1  # the end-of-sequence step
+            return
+        if self._reason is not None:
+            self._silent += 1  # a step that was under way when the run was ended
+            self._model.abort()  # again: the first may have come before the library had begun
+            return
         now = time.monotonic()
         if self._first_token_at is None:
             self._first_token_at = now

@@ -77,12 +77,17 @@ class RunOrder:
 
 
 def find_library(config: Config) -> Path | None:
-    """Return the native library to load; None means the simulator."""
+    """Return the native library to load; None means the simulator.
+
+    Where the simulator is forbidden and nothing is installed, the usual path: its load says what is missing.
+    """
     runtime = config.runtime
     if runtime.simulator:
         return None
     if runtime.library is not None:
         return runtime.library
+    if runtime.simulator is False:
+        return next((path for path in LIBRARY_PATHS if path.is_file()), LIBRARY_PATHS[0])
     # Without a model of one's own there is nothing that a real library could load.
     if not config.models or all(model.file.suffix == ".sim" for model in config.models):
         return None

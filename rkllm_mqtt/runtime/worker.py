@@ -28,6 +28,7 @@ EXIT_HANDLE_STUCK = 4
 EXIT_ORPHANED = 5
 _ORPHAN_GRACE_S = 10.0
 _OPEN_FILES = 102_400  # the runtime keeps many descriptors; Rockchip's own demos ask for this number
+_NOT_IN_GROUP_A = frozenset({"enabled_cpus_num", "enabled_cpus_mask", "embed_flash"})
 _RECEIVE_BYTES = 262_144
 
 
@@ -99,8 +100,12 @@ class Worker:
             }
         )
         file = order["file"] or str(_demo_model())
-        self._window = order["params"]["max_context_len"]
-        model = rkllmrt.Model(library, rkllmrt.ModelParams(model_path=file, **order["params"]))
+        params = dict(order["params"])
+        if not library.capabilities.cpu_selection:
+            for name in _NOT_IN_GROUP_A & params.keys():
+                del params[name]
+        self._window = params["max_context_len"]
+        model = rkllmrt.Model(library, rkllmrt.ModelParams(model_path=file, **params))
         model.load()
         if order["raw"]:
             model.raw_chat_template()
