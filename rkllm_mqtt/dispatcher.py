@@ -269,7 +269,6 @@ class Dispatcher:
             case Lost(reason):
                 await self._retry(turn, reason)
             case Ended():
-                self._learn(turn, end)
                 await self._finish(turn, verdict, end)
 
     async def _begin(self, turn: Turn) -> None:
@@ -372,7 +371,7 @@ class Dispatcher:
         cached = min(cached, max(0, total - computed))
         return Usage(computed + cached, tokens, cached, cached_estimated=cached > 0)
 
-    def _learn(self, turn: Turn, end: RunEnd | None) -> None:
+    def _learn(self, turn: Turn, end: RunEnd | None, ttft_ms: float | None) -> None:
         if end is None or not end.tokens:
             return
         pace = self.paces[turn.job.request.model]
@@ -381,7 +380,7 @@ class Dispatcher:
             chars = len(turn.rendered.text)
             cold = turn.cached_chars * 20 < chars
             pace.learn_prefill(chars, end.computed_tokens, end.prefill_ms, cold=cold)
-        pace.learn_run(end.run_ms / 1000, end.prefill_ms, _rate(end))
+        pace.learn_run(end.run_ms / 1000, ttft_ms, _rate(end))
 
 
 def _rate(end: RunEnd) -> float | None:
