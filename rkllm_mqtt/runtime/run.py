@@ -128,9 +128,11 @@ class Run:
                 if not self._aborting:
                     self._arm(self.order.first_token_limit_s)
             case "tokens":
-                self.tokens = frame["n"]
+                first, self.tokens = not self.tokens, frame["n"]
                 if not self._aborting:
                     self._due = self._loop.time() + self._watch.silence_s
+                    if first:  # the timer still waits for the end of a prefill; later tokens leave it alone
+                        self._schedule()
                     self._on_pieces(frame["d"], self.tokens)
             case "done":
                 self._finish(RunEnd.of(frame), None)
@@ -153,22 +155,28 @@ class Run:
 
     def _arm(self, seconds: float) -> None:
         self._due = self._loop.time() + seconds
+        self._schedule()
+
+    def _schedule(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._due, self._look)
+        at = self._due if self._aborting else min(self._due, self._ends_at)
+        self._timer = self._loop.call_at(at, self._look)
+
+    @property
+    def _ends_at(self) -> float:
+        return float("inf") if self.started_at is None else self.started_at + self._watch.whole_s
 
     def _look(self) -> None:
         """The timer fired: late tokens may have moved what is due."""
-        now = self._loop.time()
-        started = self.started_at if self.started_at is not None else now
-        too_long = now - started >= self._watch.whole_s
-        if now < self._due and not too_long:
-            self._timer = self._loop.call_at(min(self._due, started + self._watch.whole_s), self._look)
-            return
         if self._aborting:
             self._kill("did not answer an abort in time")
             return
+        now = self._loop.time()
+        if now < min(self._due, self._ends_at):
+            self._schedule()
+            return
         waited_for = "between two tokens" if self.tokens else "before the first token"
-        self.timed_out = too_long
+        self.timed_out = now >= self._ends_at
         self.stalled = f"the library was silent for too long {waited_for}"
         self.abort()
