@@ -94,6 +94,7 @@ class Dispatcher:
         self._on_change = on_change
         self._wake = asyncio.Event()
         self._turns: list[Turn] = []
+        self._serving: set[asyncio.Task[None]] = set()
         self._last_prompt = ""
         self._load_next: str | None = None
         self._tasks: asyncio.TaskGroup | None = None
@@ -153,7 +154,7 @@ class Dispatcher:
                 turn.run.abort()
 
     async def stop(self, timeout_s: float) -> None:
-        """Start nothing more, give the running job its time, then put it back; returns with an empty slot."""
+        """Start nothing more, give the running job its time, then put it back; returns when all are stored."""
         self.stopping = True
         for turn in self._turns[1:]:
             turn.run.revoke()
@@ -162,7 +163,8 @@ class Dispatcher:
             await asyncio.wait(ends, timeout=timeout_s)
             for turn in self._turns:
                 turn.run.abort()
-            await asyncio.wait(ends)
+        while self._serving:  # until their outcomes are stored and handed to the outbox
+            await asyncio.wait(set(self._serving))
 
     # choosing
 
@@ -193,7 +195,9 @@ class Dispatcher:
                     self._outcomes.end_unrun(job, Ended(JobEvent.GAVE_UP, "error", fault)), name="give-up"
                 )
                 continue
-            tasks.create_task(self._serve(turn), name=f"job-{job.seq}")
+            serving = tasks.create_task(self._serve(turn), name=f"job-{job.seq}")
+            self._serving.add(serving)
+            serving.add_done_callback(self._serving.discard)
 
     def _submit(self, job: Job) -> Turn:
         request = job.request
