@@ -49,6 +49,7 @@ class Generation:
         self._stops = StopFilter(order["stops"], drop=order["specials"])
         self._repetition = RepetitionDetector(min_tokens=_LOOP_TOKENS)
         self._lock = threading.Lock()
+        self._ending = threading.Lock()
         self._splitter = ThinkingSplitter(order["opens_thinking"])
         self._text_stops = StopFilter(order["text_stops"])
         self._pieces: list[str | list[str]] = []
@@ -66,10 +67,12 @@ class Generation:
         with self._lock:
             if self._reason is None:
                 self._reason = "aborted"
-            entered = self._entered
-        if entered:
-            with contextlib.suppress(rkllmrt.RkllmError):  # the daemon kills us when it does not help
-                self._model.abort()
+        # The run cannot end between the look and the abort, which would hit the next one then.
+        # The other lock stays free for the callback, for which the library may wait.
+        with self._ending:
+            if self._entered:
+                with contextlib.suppress(rkllmrt.RkllmError):  # the daemon kills us when it does not help
+                    self._model.abort()
 
     def run(self) -> Frame:
         """Run to the end and return the `done` frame; every other frame is sent on the way."""
@@ -78,7 +81,8 @@ class Generation:
             end = self._generate()
         finally:
             ended = time.monotonic()
-            self._entered = False
+            with self._ending:
+                self._entered = False
             self._end_flusher()
         self._flush_rest()
         first = self._first_token_at

@@ -34,6 +34,8 @@ class LoadOrder:
     """Render the chat template ourselves and switch off the runtime's own."""
     params: Mapping[str, int | float | bool]
     """Fields of rkllmrt.ModelParams."""
+    orphan_grace_s: float = 10.0
+    """How long a worker whose daemon is gone may still take to end in order."""
 
     def frame(self) -> Mapping[str, Any]:
         """Return the `load` frame."""
@@ -122,4 +124,5 @@ def load_order(config: Config, model: ModelConfig | None) -> LoadOrder:
         file=str(model.file) if model else None,
         raw=model is None or model.template != "runtime",
         params=params,
+        orphan_grace_s=2 * runtime.abort_grace_s,
     )

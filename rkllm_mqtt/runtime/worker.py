@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from rkllm_mqtt.runtime.generation import Generation
 EXIT_LOAD_FAILED = 3
 EXIT_HANDLE_STUCK = 4
 EXIT_ORPHANED = 5
-_ORPHAN_GRACE_S = 10.0
 _OPEN_FILES = 102_400  # the runtime keeps many descriptors; Rockchip's own demos ask for this number
 _NOT_IN_GROUP_A = frozenset({"enabled_cpus_num", "enabled_cpus_mask", "embed_flash"})
 _RECEIVE_BYTES = 262_144
@@ -44,13 +43,17 @@ class Worker:
         self._current: Generation | None = None
         self._model: rkllmrt.Model | None = None
         self._window = 0
+        self._orphan_grace_s = 0.0
         self._send_lock = threading.Lock()
 
     def serve(self) -> int:
         """Load, then run order after order; return the exit status."""
-        order = self._first_frame()
+        order, *early = self._first_frames()
         if order is None:
             return EXIT_ORPHANED
+        self._orphan_grace_s = order["orphan_grace_s"]
+        # Before the load, which may take minutes or hang: also then we must notice that the daemon is gone.
+        threading.Thread(target=self._read_commands, args=(early,), name="commands", daemon=True).start()
         try:
             self._model = self._load(order)
         except Exception as exc:  # noqa: BLE001 - whatever failed, the daemon must be told why before we end
@@ -60,7 +63,6 @@ class Worker:
             return EXIT_LOAD_FAILED
         # The imports and the model's tables live as long as the process: no collection needs to look at them.
         gc.freeze()
-        threading.Thread(target=self._read_commands, name="commands", daemon=True).start()
         status = 0
         while (run := self._next_run()) is not None:
             if not self._run(run):
@@ -75,15 +77,13 @@ class Worker:
         with self._send_lock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._sock.sendall(encode_frame(frame))
 
-    def _first_frame(self) -> Frame | None:
-        while True:
-            data = self._sock.recv(_RECEIVE_BYTES)
-            if not data:
-                return None
+    def _first_frames(self) -> list[Any]:
+        """Return the `load` frame, or None when the daemon is gone, and what came right behind it."""
+        while data := self._sock.recv(_RECEIVE_BYTES):
             frames = self._frames.feed(data)
             if frames:
-                self._waiting.extend(frames[1:])
-                return frames[0]
+                return frames
+        return [None]
 
     def _load(self, order: Frame) -> rkllmrt.Model:
         _raise_open_files()
@@ -113,17 +113,19 @@ class Worker:
         self.send({"t": "ready", "file": file})
         return model
 
-    def _read_commands(self) -> None:
-        """Take frames until the daemon goes away; runs in the reader thread."""
+    def _read_commands(self, frames: Sequence[Frame]) -> None:
+        """Take frames until the daemon goes away, or speaks nonsense; runs in the reader thread."""
         try:
+            for frame in frames:
+                self._obey(frame)
             while data := self._sock.recv(_RECEIVE_BYTES):
                 for frame in self._frames.feed(data):
                     self._obey(frame)
-        except (OSError, FrameError):
+        except (OSError, FrameError, KeyError, TypeError):
             pass
         self._shut()
         # A library that hangs would keep an orphan and its NPU memory alive for ever.
-        threading.Timer(_ORPHAN_GRACE_S, os._exit, (EXIT_ORPHANED,)).start()
+        threading.Timer(self._orphan_grace_s, os._exit, (EXIT_ORPHANED,)).start()
 
     def _obey(self, frame: Frame) -> None:
         match frame["op"]:
@@ -135,6 +137,8 @@ class Worker:
                 self._end_run(frame["gen"], running_too=frame["op"] == "abort")
             case "stop":
                 self._shut()
+            case unknown:
+                raise FrameError(f"there is no command {unknown!r}")
 
     def _end_run(self, generation: int, *, running_too: bool) -> None:
         with self._changed:

@@ -1,0 +1,221 @@
+"""The promise of `runtime/worker.py`: serves the daemon in order, and never outlives it."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from live_slot import MODELS
+
+FAULTY = MODELS / "faulty.sim"
+
+
+def begun(worker, prompt, **fields):
+    """Start a run and wait for its first token; return its number."""
+    order = worker.order(prompt, **fields)
+    worker.send(order)
+    worker.until("tokens", order["gen"])
+    return order["gen"]
+
+
+def test_it_says_what_it_is_before_it_loads(worker):
+    one = worker(version="1.2.3")
+    one.send(one.load)
+    hello, ready = one.next(), one.next()
+    assert (hello["t"], hello["version"], hello["abi"], hello["simulated"]) == ("hello", "1.2.3", "D", True)
+    assert hello["capabilities"]["per_run_sampling"] is False
+    assert hello["warnings"] == []
+    assert (ready["t"], ready["file"]) == ("ready", str(MODELS / "plain.sim"))
+
+
+def test_a_staged_run_begins_without_a_word_of_the_daemon(worker):
+    one = worker().ready()
+    first, second = one.order("say: one"), one.order("say: two")
+    one.send(first, second)
+    said = [(frame["t"], frame["gen"]) for frame in one.until("done", 2)]
+    assert [kind for kind in said if kind[0] != "tokens"] == [
+        ("started", 1),
+        ("done", 1),
+        ("started", 2),
+        ("done", 2),
+    ]
+
+
+def test_a_staged_run_is_taken_back_and_the_running_one_goes_on(worker):
+    one = worker(FAULTY).ready()
+    running = begun(one, "endless")
+    staged = one.order("say: never")
+    one.send(staged, {"op": "revoke", "gen": staged["gen"]}, {"op": "revoke", "gen": running})
+    *between, done = one.until("done")
+    assert done == {"t": "done", "gen": staged["gen"], "reason": "revoked"}
+    assert not [frame for frame in between if frame["gen"] == staged["gen"]]
+    one.send({"op": "abort", "gen": running})
+    assert one.until("done")[-1]["reason"] == "aborted"
+    assert one.ask("say: next").text == "next"
+
+
+def test_an_abort_takes_a_staged_run_back_too(worker):
+    one = worker(FAULTY).ready()
+    running = begun(one, "endless")
+    staged = one.order("say: never")
+    one.send(staged, {"op": "abort", "gen": staged["gen"]})
+    assert one.until("done")[-1] == {"t": "done", "gen": staged["gen"], "reason": "revoked"}
+    one.send({"op": "abort", "gen": running})
+    assert one.until("done")[-1]["gen"] == running
+
+
+def test_an_abort_of_a_run_that_has_ended_does_not_touch_the_next(worker):
+    one = worker(FAULTY).ready()
+    one.ask("say: first")
+    order = one.order("count to 20")
+    one.send(order, {"op": "abort", "gen": 1})
+    assert one.until("done")[-1]["reason"] == "stop"
+
+
+def test_an_abort_in_prefill_ends_the_run_before_its_first_token(worker, model):
+    one = worker(model("prefill_ms_per_token: 5")).ready()
+    order = one.order("some words " * 20)
+    one.send(order)
+    one.until("started")
+    one.send({"op": "abort", "gen": order["gen"]})
+    *between, done = one.until("done")
+    assert (done["reason"], done["tokens"], between) == ("aborted", 0, [])
+    assert done["prefill_ms"] is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "status", "words"),
+    [("segfault", -signal.SIGSEGV, ""), ("assert", -signal.SIGABRT, "GGML_ASSERT"), ("leave", 7, "")],
+)
+def test_a_crash_of_the_library_is_the_end_of_the_connection(worker, prompt, status, words):
+    one = worker(FAULTY).ready()
+    begun(one, prompt)
+    while one.next() is not None:
+        pass
+    assert one.exit_status() == status
+    assert words in one.output()
+
+
+def test_a_model_that_cannot_be_loaded_is_told_with_what_the_library_said(worker, model):
+    one = worker(model("max_context: 1024"))
+    one.send(one.load)
+    failed = one.until("failed")[-1]
+    assert "rkllm_init" in failed["message"]
+    assert failed["hint"]
+    assert one.next() is None
+    assert one.exit_status() == 3
+    assert "must be less than the model's max_context_limit[1024]" in one.output()
+
+
+def test_a_library_that_reports_success_without_a_handle_has_failed(worker, model):
+    one = worker(model("on init: fault null"))
+    one.send(one.load)
+    failed = one.until("failed")[-1]
+    assert "no handle" in failed["message"]
+    assert "memory" in failed["hint"]
+
+
+@pytest.mark.parametrize("library", ["/nowhere/librkllmrt.so", str(Path(__file__))])
+def test_a_library_that_cannot_be_opened_is_told(worker, library):
+    one = worker()
+    one.send({**one.load, "library": library})
+    failed = one.until("failed")[-1]
+    assert library in failed["message"]
+    assert one.exit_status() == 3
+
+
+def test_the_output_of_the_library_is_written_when_it_has_loaded_and_after_each_run(worker):
+    one = worker().ready()
+    one.ask("say: hello")
+    os.kill(one.process.pid, signal.SIGKILL)
+    one.exit_status()
+    assert "rkllm-runtime version: 1.3.1" in one.output()
+
+
+def test_open_files_are_allowed_as_many_as_the_runtime_asks_for(worker):
+    one = worker().ready()
+    limits = Path(f"/proc/{one.process.pid}/limits").read_text()
+    soft, hard = re.search(r"Max open files\s+(\d+)\s+(\d+)", limits).groups()
+    assert int(soft) == min(102_400, int(hard)) or int(soft) > 102_400
+
+
+# the end
+
+
+def test_stop_destroys_the_model_and_leaves_with_success(worker, model):
+    one = worker().ready()
+    one.send({"op": "stop"})
+    assert one.next() is None
+    assert one.exit_status() == 0
+    destroyed = worker(model("on destroy: fault exit 9")).ready()
+    destroyed.send({"op": "stop"})
+    assert destroyed.exit_status() == 9
+
+
+def test_stop_ends_the_running_run_first(worker):
+    one = worker(FAULTY).ready()
+    begun(one, "endless")
+    one.send({"op": "stop"})
+    assert one.until("done")[-1]["reason"] == "aborted"
+    assert one.exit_status() == 0
+
+
+def test_stop_right_behind_the_load_is_not_taken_for_a_run(worker):
+    one = worker()
+    one.send(one.load, {"op": "stop"})
+    while one.next() is not None:
+        pass
+    assert one.exit_status() == 0
+    assert "Traceback" not in one.output()
+
+
+def test_a_run_right_behind_the_load_is_run(worker):
+    one = worker()
+    order = one.order("say: early")
+    one.send(one.load, order)
+    assert one.until("done")[-1]["reason"] == "stop"
+
+
+def test_it_leaves_when_the_daemon_is_gone_before_a_word(worker):
+    one = worker()
+    one.socket.close()
+    assert one.exit_status() == 5
+
+
+@pytest.mark.parametrize("prompt", [None, "endless"])
+def test_it_leaves_in_order_when_the_daemon_is_gone(worker, prompt):
+    one = worker(FAULTY).ready()
+    if prompt:
+        begun(one, prompt)
+    one.socket.close()
+    assert one.exit_status() == 0
+
+
+def test_it_leaves_when_the_daemon_is_gone_although_the_library_hangs(worker, model):
+    one = worker(model('when "hang": fault hang after 3 tokens'), abort_grace_s=0.1).ready()
+    begun(one, "hang")
+    one.socket.close()
+    assert one.exit_status() in (0, 5)  # 0: the abort came before the hang
+    destroying = worker(model("on destroy: fault hang"), abort_grace_s=0.1).ready()
+    destroying.socket.close()
+    assert destroying.exit_status() == 5
+
+
+def test_it_leaves_when_the_daemon_is_gone_although_the_load_hangs(worker, model):
+    one = worker(model("on init: fault hang"), abort_grace_s=0.1)
+    one.send(one.load)
+    one.until("hello")
+    one.socket.close()
+    assert one.exit_status() == 5
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"what is this\n", b'{"op": 5}\n', b'{"no": "op"}\n', b'{"op": "abort"}\n']
+)
+def test_a_daemon_that_speaks_garbage_is_as_good_as_gone(worker, garbage):
+    one = worker(FAULTY, abort_grace_s=0.1).ready()
+    begun(one, "endless")
+    one.socket.sendall(garbage)
+    assert one.until("done")[-1]["reason"] == "aborted"
+    assert one.exit_status() == 0
