@@ -14,6 +14,8 @@ _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _RESERVED_IDS = frozenset({"event", "delta"})  # or `reply/event` could be an answer or an event topic
 _NOT_FOR_REPLIES = frozenset({"", "request", "cancel", "event", "delta", "last"})
 _STATE = ("status", "info", "queue", "health", "stats", "log")
+_RESERVED_LEVELS = frozenset({*_STATE, "client", "admin"})
+"""Third levels of the tree that the protocol gives a meaning to: no configured pattern reaches below them."""
 _MAX_RESPONSE_BYTES = 256
 _MAX_RESPONSE_LEVELS = 10
 
@@ -148,22 +150,29 @@ class Topics:
         own = mailbox.prefix.split("/")
         if levels[: len(own)] == own and len(levels) > len(own):
             return levels[len(own)] not in _NOT_FOR_REPLIES
-        return any(_matches(pattern, levels, mailbox.client) for pattern in self.reply_patterns)
+        return not self._is_reserved(levels) and any(
+            _fits(pattern, levels, mailbox.client) for pattern in self.reply_patterns
+        )
 
     def may_publish(self, topic: str) -> bool:
         """Return whether the daemon may publish on `topic`: the one gate of every publish."""
-        if any(c in topic for c in "+#\0") or not topic:
+        if any(c in topic for c in "+#$\0") or not topic:
             return False
         levels = topic.split("/")
-        if levels[:2] == [self.base, self.node] and len(levels) == 3:
-            return levels[2] in _STATE
+        if levels[:2] == [self.base, self.node] and len(levels) == 3 and levels[2] in _STATE:
+            return True
         if levels[:4] == [self.base, self.node, "admin", "response"] and len(levels) == 5:
             return True
         if len(levels) >= 5 and levels[0] == self.base and levels[2] == "client":
             ours = levels[1] == self.node or levels[1] in self.groups
             return ours and is_client(levels[3]) and levels[4] not in ("", Verb.REQUEST, Verb.CANCEL)
+        if self._is_reserved(levels):
+            return False
         stem = levels[:-1] if levels[-1] in ("delta", "event") else levels
         return any(_fits(pattern, levels) or _fits(pattern, stem) for pattern in self.reply_patterns)
+
+    def _is_reserved(self, levels: Sequence[str]) -> bool:
+        return len(levels) > 2 and levels[0] == self.base and levels[2] in _RESERVED_LEVELS
 
     def templates(self) -> dict[str, str]:
         """Return the topics as `info` shows them to a person."""
@@ -178,13 +187,10 @@ class Topics:
         }
 
 
-def _matches(pattern: str, levels: Sequence[str], client: str) -> bool:
-    return pattern.replace("{client}", client).split("/") == list(levels)
-
-
-def _fits(pattern: str, levels: Sequence[str]) -> bool:
+def _fits(pattern: str, levels: Sequence[str], client: str | None = None) -> bool:
+    """Return whether a topic fits a pattern: of this client, or of any when it is None."""
     parts = pattern.split("/")
     return len(parts) == len(levels) and all(
-        is_client(level) if part == "{client}" else part == level
+        (is_client(level) if client is None else level == client) if part == "{client}" else part == level
         for part, level in zip(parts, levels, strict=True)
     )

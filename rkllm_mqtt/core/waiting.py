@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from rkllm_mqtt.core.chat import Address, ChatRequest
 from rkllm_mqtt.core.job import Priority
@@ -76,9 +77,12 @@ class WaitingJobs:
         self._by_client[job.client] = self._by_client.get(job.client, 0) + 1
 
     def put_back(self, job: Job) -> None:
-        """Put a job that was taken out before all of its class: it was accepted before them."""
+        """Put a job that was taken out to its place by `seq`: before all that were accepted after it."""
+        jobs = self._classes[job.priority]
+        earlier = list(takewhile(lambda seq: seq < job.seq, jobs))  # others that came back already: very few
         self.add(job)
-        self._classes[job.priority].move_to_end(job.seq, last=False)
+        for seq in (job.seq, *reversed(earlier)):
+            jobs.move_to_end(seq, last=False)
 
     def remove(self, job: Job) -> None:
         """Take a job out.

@@ -1,0 +1,64 @@
+"""The promise of `core/live.py`: every unfinished job is in exactly one place, and found by all its names."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rkllm_mqtt.core.live import Counters, LiveJobs
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["add", "take", "put back", "forget"]), st.integers(0, 50)), max_size=40
+)
+
+
+@given(STEPS)
+def test_every_unfinished_job_is_in_exactly_one_place_and_found_by_its_names(make_job, steps):
+    live, waiting, in_slot = LiveJobs(), [], []
+    for seq, (what, pick) in enumerate(steps, 1):
+        known = waiting + in_slot
+        if what == "add":
+            job = make_job(seq, client=("kitchen", "hall")[pick % 2])
+            live.add(job)
+            waiting.append(job)
+        elif what == "take" and waiting:
+            in_slot.append(waiting.pop(pick % len(waiting)))
+            live.take(in_slot[-1])
+        elif what == "put back" and in_slot:
+            waiting.append(in_slot.pop(pick % len(in_slot)))
+            live.put_back(waiting[-1])
+        elif what == "forget" and known:
+            job = known[pick % len(known)]
+            live.forget(job)
+            (waiting if job in waiting else in_slot).remove(job)
+            assert live.find(*job.key) is None
+            assert live.by_seq(job.seq) is None
+        assert {id(job) for job in live.waiting} == {id(job) for job in waiting}
+        assert live.in_slot == in_slot
+        assert live.count == len(live.all()) == len(waiting) + len(in_slot)
+        for job in waiting + in_slot:
+            assert live.find(*job.key) is live.by_seq(job.seq) is job
+        for client in ("kitchen", "hall"):
+            found = {job.seq for job in live.of_client("rock5", client)}
+            assert found == {job.seq for job in waiting + in_slot if job.client == client}
+
+
+def test_a_client_of_another_target_is_another_client(make_job):
+    live = LiveJobs()
+    live.add(make_job(1, target="fleet"))
+    assert live.of_client("rock5", "kitchen") == []
+    assert live.find("rock5", "kitchen", "q1") is None
+    assert live.find("fleet", "kitchen", "q1") is not None
+
+
+def test_forgetting_a_job_twice_does_no_harm(make_job):
+    live = LiveJobs()
+    job, other = make_job(1), make_job(2)
+    live.add(job)
+    live.add(other)
+    live.forget(job)
+    live.forget(job)
+    assert live.all() == list(live.waiting) == [other]
+
+
+def test_the_counters_begin_at_nothing():
+    counters = Counters()
+    assert all(getattr(counters, name) == 0 for name in counters.__slots__)
