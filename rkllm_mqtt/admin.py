@@ -62,7 +62,7 @@ def _arguments(payload: bytes) -> Arguments:
         return {}
     try:
         arguments = json.loads(payload, parse_constant=_no_constant)
-        json.dumps(arguments, ensure_ascii=False).encode("utf-8")  # a lone surrogate could not be echoed
+        encode({"": arguments})  # a lone surrogate, or a number beyond the largest, could not be echoed
     except (ValueError, RecursionError) as exc:
         raise CommandRefused("the command is not valid JSON") from exc
     if not isinstance(arguments, dict):

@@ -1,7 +1,9 @@
 """Publish warnings and errors on the topic `log`: event names and facts, never content."""
 
 import asyncio
+import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -37,10 +39,7 @@ class LogTopic(logging.Handler):
         """Publish a record; from any thread."""
         if self._loop is None or self._loop.is_closed():
             return
-        facts = {
-            key: value if isinstance(value, int | float) else str(value)
-            for key, value in facts_of(record).items()
-        }
+        facts = {key: _fact(value) for key, value in facts_of(record).items()}
         payload = encode(
             {
                 "at": int(record.created),
@@ -49,7 +48,8 @@ class LogTopic(logging.Handler):
                 **facts,
             }
         )
-        self._loop.call_soon_threadsafe(self._publish, payload)
+        with contextlib.suppress(RuntimeError):  # the loop was closed a moment ago
+            self._loop.call_soon_threadsafe(self._publish, payload)
 
     def _publish(self, payload: bytes) -> None:
         now = int(time.monotonic())
@@ -58,3 +58,10 @@ class LogTopic(logging.Handler):
         self._sent += 1
         if self._sent <= _PER_SECOND:
             self._send(Outbound(self._topic, payload))
+
+
+def _fact(value: object) -> object:
+    """Return a fact as JSON and UTF-8 can carry it: a log call must not raise."""
+    if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value).encode("utf-8", "replace").decode("utf-8")

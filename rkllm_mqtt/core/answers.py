@@ -1,11 +1,15 @@
 """Build every payload that a sender reads: events, deltas, finals and errors of protocol 1.0."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rkllm_mqtt.core.errors import Fault
+
+_WHOLE_UNITS = re.compile(r"(?:[^\\]++|\\u[0-9a-f]{4}|\\[^u])*+")
+"""The longest beginning of a JSON string's inside that ends with no half escape."""
 
 # The C encoder of one string: deltas are built per token, and a whole json.dumps costs five times as much.
 _encode_text = json.encoder.encode_basestring
@@ -118,6 +122,16 @@ def cut_text(text: str, limit_bytes: int) -> str:
     return raw[:limit_bytes].decode("utf-8", "ignore")
 
 
+def cut_to_json(text: str, limit_bytes: int) -> str:
+    """Return the longest beginning of `text` that takes at most `limit_bytes` bytes inside a JSON string."""
+    inside = _encode_text(text)[1:-1].encode("utf-8")
+    if len(inside) <= limit_bytes:
+        return text
+    whole = _WHOLE_UNITS.match(inside[: max(0, limit_bytes)].decode("utf-8", "ignore"))
+    short: str = json.loads(f'"{whole[0] if whole else ""}"')
+    return short
+
+
 def build_outcome(final: Final, *, reply_bytes: int, payload_bytes: int) -> bytes:
     """Return the final as it is stored: its text cut where the sender or the broker cannot take it whole.
 
@@ -125,6 +139,7 @@ def build_outcome(final: Final, *, reply_bytes: int, payload_bytes: int) -> byte
         final: With its whole text.
         reply_bytes: Longest text, bytes.
         payload_bytes: Longest JSON payload, bytes; the rest is cut from the text, then from the thoughts.
+            What is left when both are empty is never cut.
     """
     members = final.members()
     text = cut_text(final.text, reply_bytes)
@@ -132,11 +147,9 @@ def build_outcome(final: Final, *, reply_bytes: int, payload_bytes: int) -> byte
         members["text"], members["truncated"] = text, True
     payload = encode(members)
     for part in ("text", "thinking"):
-        # Escapes make JSON longer than its text, so one cut may not be enough: each round removes the excess.
-        while len(payload) > payload_bytes and members[part]:
-            excess = len(payload) - payload_bytes
-            size = len(members[part].encode("utf-8"))
-            members[part] = cut_text(members[part], max(0, min(size - 1, size - excess // 2 - 1)))
+        if len(payload) > payload_bytes and members[part]:
+            rest = len(encode({**members, part: ""}))
+            members[part] = cut_to_json(members[part], payload_bytes - rest)
             members["truncated"] = True
             payload = encode(members)
     return payload

@@ -13,6 +13,7 @@ from rkllm_mqtt.config import ClientConfig, Config, ModelConfig
 from rkllm_mqtt.core.chat import SAMPLING, ChatRequest
 from rkllm_mqtt.core.errors import Code, RequestError
 from rkllm_mqtt.core.job import Priority
+from rkllm_mqtt.core.topics import is_id
 from rkllm_mqtt.intake.wire import WireRequest, conversation, parse_wire, user_message
 
 _DEFAULT_MAX_TOKENS = 512
@@ -114,7 +115,9 @@ class RequestParser:
         wanted = _PRIORITIES[wire.priority or settings.priority or "normal"]
         ttl_s = min(wire.ttl_s or limits.ttl_s, settings.ttl_s or limits.ttl_s, limits.ttl_s)
         priority = max(wanted, _PRIORITIES[settings.priority_ceiling])
-        return Parsed(request, wire.id, priority, ttl_s, (*wire.unknown, *ignored))
+        if wire.thinking is not None and model and model.thinking == ("none" if wire.thinking else "always"):
+            ignored.append("thinking")
+        return Parsed(request, wire.id, priority, ttl_s, (*wire.without_effect, *ignored))
 
     def _text(self, payload: bytes) -> WireRequest:
         try:
@@ -162,21 +165,21 @@ def parse_cancel(payload: bytes, topic_id: str | None) -> str | None:
     """Return the id that a cancel names; None means all requests of the client.
 
     Raises:
-        RequestError: It names none.
+        RequestError: It names none, or one that no request can have.
     """
     if topic_id is not None:
         return topic_id
-    text = payload.decode("utf-8", "replace").strip()
-    if not text.startswith("{"):
-        return text
+    text = payload.removeprefix(_BOM).decode("utf-8", "replace").strip()
+    name: object = text
     hint = 'Send an id as text, {"id": ...} or {"all": true}.'
-    try:
-        members = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise RequestError(Code.INVALID_JSON, "the cancel is not valid JSON", hint) from exc
-    if members.get("all") is True:
-        return None
-    if not isinstance(members.get("id"), str):
-        raise RequestError(Code.INVALID_REQUEST, "the cancel names no id", hint)
-    name: str = members["id"]
+    if text.startswith("{"):
+        try:
+            members = json.loads(text)
+        except (ValueError, RecursionError) as exc:
+            raise RequestError(Code.INVALID_JSON, "the cancel is not valid JSON", hint) from exc
+        if members.get("all") is True:
+            return None
+        name = members.get("id")
+    if not isinstance(name, str) or not is_id(name):
+        raise RequestError(Code.INVALID_REQUEST, "the cancel names no valid id", hint)
     return name

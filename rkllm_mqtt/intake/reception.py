@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import time
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,12 +25,14 @@ from rkllm_mqtt.intake.parsing import Parsed, RequestParser, parse_cancel
 from rkllm_mqtt.intake.rejections import Rejections, peek_id
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.mqtt.messages import Inbound
-from rkllm_mqtt.store.admission import NewJob, Receipt
+from rkllm_mqtt.store.admission import Admission, NewJob, Receipt
 from rkllm_mqtt.store.errors import StoreError
 from rkllm_mqtt.store.journal import Journal
 
 log = get_logger(__name__)
 
+_REPEAT_EVENTS = 1_000_000_000
+"""What is said of a finished job has an `n` above all of its life, and rises each millisecond."""
 _ECHO_BYTES = 1024
 """CorrelationData and `x-` user properties together: they are stored and sent with every answer."""
 
@@ -77,6 +80,8 @@ class Reception:
         self._rejections = rejections
         self._neighbours = neighbours
         self._tasks: set[asyncio.Task[None]] = set()
+        self._admitting: Counter[str] = Counter()
+        """New jobs of each client that are being committed."""
         self.closed = False
         """The daemon is stopping: what comes now stays with the broker and is answered after the restart."""
 
@@ -87,16 +92,16 @@ class Reception:
 
     def take(self, message: Inbound, where: ClientTopic) -> None:
         """Take a message; it is acknowledged when nothing of it can be lost any more."""
-        if self.closed:
-            if not message.qos:  # the broker has not kept it
+        if message.retain:
+            # Stored by the broker, perhaps years ago: running it at each start would be a ghost.
+            self._counters.ignored_retained += 1
+            self._neighbours.ack(message)
+        elif self.closed:
+            if not message.qos and message.payload:  # the broker has not kept it
                 fault = Fault(Code.SHUTTING_DOWN, "the daemon is stopping", "Send it again later.", 30)
                 address = Address(where.mailbox, where.id)
                 text = self._parser.is_text(message.payload, message.content_type, where.mailbox.client)
                 self._rejections.reject(address, fault, request_id=where.id, text=text)
-        elif message.retain:
-            # Stored by the broker, perhaps years ago: running it at each start would be a ghost.
-            self._counters.ignored_retained += 1
-            self._neighbours.ack(message)
         elif where.verb is Verb.REQUEST:
             self._take_request(message, where)
         else:
@@ -152,7 +157,8 @@ class Reception:
     async def _admit(self, message: Inbound, address: Address, parsed: Parsed) -> None:
         now, sha256 = self._journal.now(), hashlib.sha256(message.payload).digest()
         request_id = address.topic_id or parsed.id
-        ttl_s = min(parsed.ttl_s, message.message_expiry_s or parsed.ttl_s)
+        # 0 is a life that ended under way, not one without end.
+        expiry_s = parsed.ttl_s if message.message_expiry_s is None else message.message_expiry_s
         new = NewJob(
             target=address.mailbox.target,
             client=address.mailbox.client,
@@ -160,7 +166,7 @@ class Reception:
             sha256=sha256,
             priority=parsed.priority,
             accepted_at=time.time(),
-            deadline=now + ttl_s,
+            deadline=now + min(parsed.ttl_s, expiry_s),
             request=parsed.request.to_json(),
             address=address.to_json(),
         )
@@ -169,7 +175,7 @@ class Reception:
             receipt = Receipt(message.session, message.mid, message.topic, sha256, message.dup)
         fault = self._neighbours.refusal(parsed.request.model) or self._limit(address.mailbox.client)
         try:
-            admission = await self._journal.admit(new, may_insert=fault is None, receipt=receipt)
+            admission = await self._store(new, receipt, may_insert=fault is None)
         except StoreError as exc:
             fault = Fault(Code.INTERNAL, f"the request cannot be stored: {exc}", exc.hint, 30)
             self._rejections.reject(address, fault, request_id=request_id, text=parsed.request.text)
@@ -187,6 +193,17 @@ class Reception:
             self._queue(message, address, parsed, known, now)
         else:
             await self._repeat(message, address, parsed, known)
+
+    async def _store(self, new: NewJob, receipt: Receipt | None, *, may_insert: bool) -> Admission:
+        """Ask the journal; a job that is on its way to the disk has its place in the queue already."""
+        places = int(may_insert)
+        self._admitting[new.client] += places
+        try:
+            return await self._journal.admit(new, may_insert=may_insert, receipt=receipt)
+        finally:
+            self._admitting[new.client] -= places
+            if not self._admitting[new.client]:
+                del self._admitting[new.client]
 
     def _queue(
         self, message: Inbound, address: Address, parsed: Parsed, record: JobRecord, now: float
@@ -213,10 +230,7 @@ class Reception:
         if message.dup:
             self._counters.redelivered += 1
         job = self._live.find(record.target, record.client, record.id)
-        if job is not None and record.outcome is None:
-            if job.address != address:
-                await self._journal.readdress(job.seq, address.to_json())
-                job.address = address
+        if job is not None and record.outcome is None and await self._readdress(job, address):
             self._neighbours.ack(message)
             self._neighbours.accepted(job, True, parsed.ignored)
             return
@@ -229,6 +243,7 @@ class Reception:
             accepted_at=record.accepted_at,
             queued_at=0,
             deadline=0,
+            events=_REPEAT_EVENTS + max(0, int((time.time() - record.accepted_at) * 1000)),
         )
         self._neighbours.ack(message)
         self._neighbours.accepted(finished, True, parsed.ignored)
@@ -236,16 +251,25 @@ class Reception:
             record = await self._journal.record(record.seq)
         self._neighbours.resend(record, address)
 
+    async def _readdress(self, job: Job, address: Address) -> bool:
+        """Let the answers of a job go where it was asked for last; False when it has ended meanwhile."""
+        if job.address == address:
+            return True
+        unfinished = await self._journal.readdress(job.seq, address.to_json())
+        if unfinished:
+            job.address = address
+        return unfinished
+
     def _limit(self, client: str) -> Fault | None:
         limits, waiting = self._config.limits, self._live.waiting
-        if len(waiting) + len(self._tasks) > limits.queue_length:
+        if len(waiting) + self._admitting.total() >= limits.queue_length:
             return Fault(
                 Code.QUEUE_FULL,
                 f"{limits.queue_length} prompts wait already",
                 "Send it again later, with the same id.",
                 30,
             )
-        if waiting.of_client(client) >= limits.client_waiting:
+        if waiting.of_client(client) + self._admitting[client] >= limits.client_waiting:
             return Fault(
                 Code.CLIENT_LIMIT,
                 f"{limits.client_waiting} prompts of this client wait already",

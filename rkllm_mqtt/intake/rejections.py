@@ -57,6 +57,13 @@ class Rejections:
                 "n": 0,
                 "id": request_id,
                 "node": self._node,
+                # The members of `accepted`, so that one reader understands both; nothing of it came to be.
+                "priority": None,
+                "position": None,
+                "queue_length": None,
+                "eta_s": None,
+                "duplicate": False,
+                "ignored": [],
                 "error": error_members(fault),
             }
             self._publish(address, address.event, encode(event))
@@ -77,7 +84,7 @@ class Rejections:
 def peek_id(payload: bytes) -> str | None:
     """Return the id of a JSON request that is not valid otherwise, so that its sender knows which one."""
     try:
-        members = from_json(payload)
+        members = from_json(payload.removeprefix(b"\xef\xbb\xbf"))
     except ValueError:
         return None
     name = members.get("id") if isinstance(members, dict) else None

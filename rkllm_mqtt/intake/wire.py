@@ -1,8 +1,10 @@
 """The JSON of a request, checked field by field; every field is hostile until it has passed here."""
 
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from rkllm_mqtt.core.errors import Code, RequestError
 from rkllm_mqtt.core.topics import is_id
@@ -53,7 +55,7 @@ class WireRequest(_Wire):
     repeat_penalty: Annotated[float, Field(gt=0, le=5)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    mirostat: Literal[0, 1, 2] | None = None
+    mirostat: Annotated[int, Field(ge=0, le=2)] | None = None
     mirostat_tau: Annotated[float, Field(gt=0, le=100)] | None = None
     mirostat_eta: Annotated[float, Field(gt=0, le=10)] | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=_MAX_STOPS)] | None = None
@@ -64,14 +66,23 @@ class WireRequest(_Wire):
     thinking: bool | None = None
     priority: Literal["interactive", "normal", "background"] | None = None
     ttl_s: Annotated[float, Field(gt=0)] | None = None
-    reply_qos: Literal[0, 1] | None = None
+    reply_qos: Annotated[int, Field(ge=0, le=1)] | None = None
     retain: bool | None = None
     reply_bytes: Annotated[int, Field(ge=16)] | None = None
 
     @property
-    def unknown(self) -> list[str]:
-        """Return the names of fields that the protocol does not have, at most 32, each at most 64 long."""
-        return [name[:64] for name in list(self.model_extra or {})[:_MAX_NAMES]]
+    def without_effect(self) -> list[str]:
+        """Return the fields that change nothing, unknown ones first: at most 32, each at most 64 long."""
+        names = dict.fromkeys(self.model_extra or ())
+        for message in self.messages or ():
+            names.update(dict.fromkeys(f"messages.{name}" for name in message.model_extra or ()))
+            for part in message.content if isinstance(message.content, list) else ():
+                names.update(dict.fromkeys(f"messages.content.{name}" for name in part.model_extra or ()))
+        # `parse_wire` refuses them unless they are empty; a choice without tools chooses nothing.
+        names.update(
+            dict.fromkeys(name for name in (*_NOT_YET, "tool_choice") if getattr(self, name) is not None)
+        )
+        return [name[:64] for name in islice(names, _MAX_NAMES)]
 
 
 _NOT_YET = {
@@ -88,7 +99,13 @@ def parse_wire(payload: bytes) -> WireRequest:
         RequestError: `invalid_json` when it does not parse, else `invalid_request` or `unsupported`.
     """
     try:
-        wire = WireRequest.model_validate_json(payload)
+        members = from_json(payload, allow_inf_nan=False)
+    except ValueError as exc:
+        raise RequestError(Code.INVALID_JSON, f"not valid JSON: {exc}", "Send one JSON object.") from None
+    if not isinstance(members, dict):
+        raise RequestError(Code.INVALID_JSON, "the payload is not a JSON object", "Send one JSON object.")
+    try:
+        wire = WireRequest.model_validate(members)
     except ValidationError as exc:
         raise _explain(exc) from None
     if wire.id is not None and not is_id(wire.id):
@@ -169,15 +186,7 @@ def _clean(text: str) -> str:
 
 def _explain(error: ValidationError) -> RequestError:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    if first["type"] == "json_invalid":
-        return RequestError(
-            Code.INVALID_JSON,
-            f"not valid JSON: {first['msg'].removeprefix('Invalid JSON: ')}",
-            "Send one JSON object.",
-        )
     where = ".".join(str(part)[:64] for part in first["loc"] if not _is_branch(part))
-    if not where:
-        return RequestError(Code.INVALID_JSON, "the payload is not a JSON object", "Send one JSON object.")
     return RequestError(
         Code.INVALID_REQUEST,
         f"{where}: {first['msg'][:200]}",
