@@ -13,6 +13,8 @@ _LINE = re.compile(r"^([IWE]) (rkllm|RKNN):\s*(.*)$")
 # We set the raw template on purpose, and this is what the library says to it each time.
 _EXPECTED = re.compile(r"Calling rkllm_set_chat_template will disable")
 _CRASH = re.compile(r"GGML_ASSERT|Assertion|terminate called|double free|corrupted|Segmentation")
+# Comes after the line with the cause.
+_TELLS_NOTHING = re.compile(r"^(rkllm_\w+ failed|Model failed to initialize)\W*$", re.IGNORECASE)
 _FACTS = {
     "runtime": re.compile(r"rkllm-runtime version:\s*([^\s,]+)"),
     "driver": re.compile(r"rknpu driver version:\s*([^\s,]+)"),
@@ -60,12 +62,13 @@ class LibraryOutput:
             self._read(line[:_MAX_LINE].decode("utf-8", "replace").strip())
 
     def why(self) -> tuple[str, str]:
-        """Return the last error line and what a person can do about it; empty when there was none."""
+        """Return the last error line that tells a cause, and what to do about it; two empties if none."""
         for line in reversed(self.errors):
             for pattern, hint in _HINTS:
                 if pattern.search(line):
                     return line, hint
-        return (self.errors[-1], "") if self.errors else ("", "")
+        telling = [line for line in self.errors if not _TELLS_NOTHING.search(line)] or list(self.errors)
+        return (telling[-1], "") if telling else ("", "")
 
     def _read(self, line: str) -> None:
         for name, pattern in _FACTS.items():

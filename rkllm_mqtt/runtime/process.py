@@ -19,7 +19,10 @@ _library_log = get_logger("rkllm_mqtt.library")
 
 # After SIGKILL only a process that hangs inside the NPU driver stays; it is reported, not waited for.
 _KILL_WAIT_S = 10.0
+_LAST_FRAMES_S = 1.0
 _OUTPUT_BYTES = 65_536
+# A library that prints without end must not keep the event loop for itself.
+_MOST_READS = 16
 
 
 class WorkerProcess(asyncio.Protocol):
@@ -31,13 +34,15 @@ class WorkerProcess(asyncio.Protocol):
         self._frames = FrameReader()
         self._transport: asyncio.WriteTransport | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._output_fd: int | None = None
         self._killed: str | None = None
+        self._stopping = False
         self._failure: Frame | None = None
         loop = asyncio.get_running_loop()
         self.hello: asyncio.Future[Frame] = loop.create_future()
         """Which library it has opened."""
         self.ready: asyncio.Future[Frame] = loop.create_future()
-        """The model is loaded; raises ModelUnavailable or SlotLost."""
+        """The model is loaded; raises ModelUnavailable."""
         self.gone: asyncio.Future[SlotLost] = loop.create_future()
         """The connection has ended; the process may take a moment longer."""
         self.output = LibraryOutput(_log_library)
@@ -48,31 +53,41 @@ class WorkerProcess(asyncio.Protocol):
         return self._process.pid if self._process else None
 
     async def start(self, order: LoadOrder) -> None:
-        """Spawn the process and let it load; `ready` tells how that went."""
+        """Spawn the process and let it load; `ready` tells how that went.
+
+        Raises:
+            OSError: The system has no process or descriptor left for us.
+        """
         loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            environment = {**os.environ, "RKLLM_LOG_LEVEL": str(self._library_log_level)}
-            for name in [name for name in environment if name.startswith("RKLLM_MQTT_")]:
-                del environment[name]  # the library has no business with the broker's password
+        with contextlib.ExitStack() as until_spawned, contextlib.ExitStack() as on_error:
+            ours, theirs = socket.socketpair()
+            on_error.enter_context(ours)
+            until_spawned.enter_context(theirs)
+            self._output_fd, printed = os.pipe()
+            on_error.callback(self.close_output)
+            until_spawned.callback(os.close, printed)
+            os.set_blocking(self._output_fd, False)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "rkllm_mqtt.runtime.worker", str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stdout=printed,
+                stderr=printed,
                 pass_fds=(theirs.fileno(),),
-                env=environment,
+                env=_environment(self._library_log_level),
                 start_new_session=True,  # Ctrl-C in the daemon's terminal is for the daemon alone
             )  # fmt: skip
-        await loop.create_connection(lambda: self, sock=ours)
+            await loop.create_connection(lambda: self, sock=ours)
+            loop.add_reader(self._output_fd, self._read_output)
+            on_error.pop_all()
         self.command(order.frame())
 
-    async def watch_output(self) -> None:
-        """Read what the library prints until it ends; belongs to the slot's task group."""
-        if self._process is None or self._process.stdout is None:
-            return
-        while data := await self._process.stdout.read(_OUTPUT_BYTES):
-            self.output.feed(data)
+    def close_output(self) -> None:
+        """Read the last words of a process that has ended, and listen no more."""
+        self._read_output()
+        if self._output_fd is not None:
+            asyncio.get_running_loop().remove_reader(self._output_fd)
+            os.close(self._output_fd)
+            self._output_fd = None
 
     def command(self, frame: Frame) -> None:
         """Send a frame; nothing happens when the process is gone."""
@@ -101,13 +116,18 @@ class WorkerProcess(asyncio.Protocol):
 
     async def stop(self, timeout_s: float) -> None:
         """End the process in order: destroy the model, then exit; kill it when that takes too long."""
+        self._stopping = True
         self.command({"op": "stop"})
-        if self._process is not None:
-            try:
-                await asyncio.wait_for(self._process.wait(), timeout_s)
-            except TimeoutError:
-                self.kill("did not stop in time")
-                await self.exited()
+        if self._process is None:
+            return
+        try:
+            await asyncio.wait_for(self._process.wait(), timeout_s)
+        except TimeoutError:
+            self.kill("did not stop in time")
+            await self.exited()
+        # Its last frames may still be on their way to us.
+        await asyncio.wait({self.gone}, timeout=_LAST_FRAMES_S)
+        self._lose()
 
     # asyncio.Protocol
 
@@ -121,18 +141,32 @@ class WorkerProcess(asyncio.Protocol):
         try:
             for frame in self._frames.feed(data):
                 self._take(frame)
-        except (FrameError, KeyError, TypeError, ValueError) as exc:
+        except (FrameError, KeyError, TypeError, ValueError, asyncio.InvalidStateError) as exc:
             self.kill(f"sent a frame that cannot be read: {exc!r}")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """The process closed its end, which it does only by ending."""
         self._lose()
 
+    def _read_output(self) -> None:
+        for _ in range(_MOST_READS):
+            if self._output_fd is None:
+                return
+            try:
+                data = os.read(self._output_fd, _OUTPUT_BYTES)
+            except BlockingIOError:
+                return
+            if not data:
+                asyncio.get_running_loop().remove_reader(self._output_fd)
+                return
+            self.output.feed(data)
+
     def _take(self, frame: Frame) -> None:
         match frame["t"]:
             case "hello":
                 self.hello.set_result(frame)
             case "ready":
+                self._read_output()  # what it printed while it loaded is there before the frame is
                 self.ready.set_result(frame)
             case "failed":
                 self._failure = frame
@@ -144,25 +178,31 @@ class WorkerProcess(asyncio.Protocol):
             return
         if self._transport is not None:
             self._transport.close()
-        lost = SlotLost(self._killed or "the model process ended")
-        self.gone.set_result(lost)
+        self._read_output()
+        reason = self._killed or ("the model is loaded anew" if self._stopping else "the model process ended")
+        self.gone.set_result(SlotLost(reason, deliberate=self._stopping))
         if not self.ready.done():
-            self.ready.set_exception(self._load_error(lost))
+            self.ready.set_exception(self._load_error(reason))
             self.ready.exception()  # whoever waits gets it; nobody may be waiting
         if not self.hello.done():
             self.hello.cancel()
 
-    def _load_error(self, lost: SlotLost) -> Exception:
-        if self._failure is None:
-            return lost
+    def _load_error(self, reason: str) -> ModelUnavailable:
         line, hint = self.output.why()
-        message = str(self._failure["message"])
-        return ModelUnavailable(f"{message}: {line}" if line else message, hint or str(self._failure["hint"]))
+        if self._failure is not None:
+            reason, hint = str(self._failure["message"]), hint or str(self._failure["hint"])
+        return ModelUnavailable(f"{reason}: {line}" if line else reason, hint)
 
     @property
     def exit_status(self) -> int | None:
         """Return the exit status, negative for a signal; None while it runs."""
         return self._process.returncode if self._process else None
+
+
+def _environment(library_log_level: int) -> dict[str, str]:
+    """Return the environment of a worker: ours, without what is the broker's."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RKLLM_MQTT_")}
+    return {**kept, "RKLLM_LOG_LEVEL": str(library_log_level)}
 
 
 def _log_library(level: str, line: str) -> None:

@@ -104,6 +104,11 @@ class Run:
         self._timer: asyncio.TimerHandle | None = None
         self._aborting = False
 
+    @property
+    def aborting(self) -> bool:
+        """Return whether the worker was told to end the run."""
+        return self._aborting
+
     def abort(self) -> None:
         """End the run after the step in progress; the worker is killed when that does not happen in time."""
         if self._aborting or self.ended.done():

@@ -6,7 +6,6 @@ Rule 3: losing workers again and again, without a finished run in between, slows
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +59,7 @@ class Slot:
         self._losses = 0
         self._recycle = asyncio.Event()
         self._closing = False
+        self._loaded_stamp: tuple[Any, ...] = ()
         self.facts = SlotFacts(simulated=find_library(config) is None)
         self.loaded: str | None = None
         """The model that is ready to run; None while loading or after a failure."""
@@ -100,10 +100,11 @@ class Slot:
         """Load another model; the runs in the slot must have ended."""
         if model_id != self._wanted:
             self._wanted = model_id
+            self.load_failures, self.problem = 0, None  # they were the other model's
             self.restart()
 
     def restart(self) -> None:
-        """Replace the worker by a new one now."""
+        """Replace the worker by a new one; what runs in it runs again, through no fault of its own."""
         self.loaded = None
         self._recycle.set()
 
@@ -130,14 +131,10 @@ class Slot:
 
     async def run(self) -> None:
         """Keep a worker alive until `close`; cancelled by the daemon's task group."""
-        try:
-            while not self._closing:
-                await self._serve_one_worker()
-                if not self._closing:
-                    await self._pause()
-        finally:
-            if self._worker is not None:
-                self._worker.kill("the daemon ends")
+        while not self._closing:
+            await self._serve_one_worker()
+            if not self._closing:
+                await self._pause()
 
     async def close(self) -> None:
         """End the worker in order: destroy the model and let the process exit."""
@@ -150,21 +147,28 @@ class Slot:
         loop = asyncio.get_running_loop()
         self._recycle.clear()
         model_id = self._wanted
+        self._loaded_stamp = self._stamp()
         worker = self._worker = WorkerProcess(self._take, self._config.runtime.log_level)
         self.loading_since = loop.time()
         self._on_change()
-        await worker.start(load_order(self._config, self._models[model_id]))
+        try:
+            await worker.start(load_order(self._config, self._models[model_id]))
+        except OSError as exc:
+            self.loading_since = None
+            self._failed(ModelUnavailable(f"no process can be started: {exc}", "Free some memory."))
+            self._on_change()
+            return
         log.info("worker_started", pid=worker.pid, model=model_id)
-        output = asyncio.create_task(worker.watch_output(), name="library-output")
         try:
             await self._load(worker, model_id)
             await self._until_replaced(worker)
+        except asyncio.CancelledError:
+            worker.kill("the daemon ends")
+            raise
         finally:
             self._lose_runs(worker.gone.result() if worker.gone.done() else SlotLost("the daemon ends"))
             ended = await worker.exited()
-            output.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await output
+            worker.close_output()
         self._after_exit(worker, ended)
 
     async def _load(self, worker: WorkerProcess, model_id: str) -> None:
@@ -180,7 +184,7 @@ class Slot:
             self._failed(
                 ModelUnavailable("the model did not load in time", "Raise `runtime.load_timeout_s`.")
             )
-        except (ModelUnavailable, SlotLost) as exc:
+        except ModelUnavailable as exc:
             self._failed(exc)
         else:
             self._learn(worker)
@@ -218,9 +222,9 @@ class Slot:
             )
         self._on_change()
 
-    def _failed(self, exc: Exception) -> None:
+    def _failed(self, exc: ModelUnavailable) -> None:
         self.load_failures += 1
-        hint = getattr(exc, "hint", "") or "`rkllm-mqtt doctor` looks at the board and the model file."
+        hint = exc.hint or "`rkllm-mqtt doctor` looks at the board and the model file."
         self.problem = Reason("model_error", f"the model cannot be loaded: {exc}", hint, serious=True)
         log.error("model_failed", model=self._wanted, failures=self.load_failures, reason=str(exc), hint=hint)
 
@@ -231,17 +235,21 @@ class Slot:
             self.facts.simulated = hello["simulated"]
             self.facts.capabilities = dict(hello["capabilities"])
             self.facts.warnings = tuple(hello["warnings"])
-        self.facts.output = dict(worker.output.facts)
+        self.facts.output = worker.output.facts  # and what is printed later
 
     def _take(self, frame: Frame) -> None:
         """Take a frame of a run; late frames of an ended one are dropped."""
         run = self._runs.get(frame["gen"])
         if run is None:
             return
-        if frame["t"] == "done":
-            del self._runs[frame["gen"]]
-            self._losses = 0
+        done = frame["t"] == "done"
+        if done and frame["reason"] == "aborted" and self._recycle.is_set() and not run.aborting:
+            return  # we replace the worker: the run ends with its process, through no fault of its own
         run.take(frame)
+        if done:
+            del self._runs[frame["gen"]]
+            if frame["reason"] != "error":
+                self._losses = 0
 
     def _lose_runs(self, lost: SlotLost) -> None:
         self.loaded = self.ready_since = None
@@ -257,8 +265,8 @@ class Slot:
         loop = asyncio.get_running_loop()
         seconds = min(self._config.runtime.restart_max_s, _FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16))
         log.info("worker_restart_waits", seconds=seconds)
-        until, stamp = loop.time() + seconds, self._stamp()
-        while (left := until - loop.time()) > 0 and self._stamp() == stamp:
+        until = loop.time() + seconds
+        while (left := until - loop.time()) > 0 and self._stamp() == self._loaded_stamp:
             try:
                 async with asyncio.timeout(min(left, _FILE_POLL_S)):
                     await self._recycle.wait()

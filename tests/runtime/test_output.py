@@ -110,7 +110,9 @@ def test_an_error_that_a_person_can_mend_brings_its_hint(output, line, hint):
 
 def test_without_a_known_cause_the_last_error_is_told(output):
     assert output.why() == ("", "")
-    output.feed(b"E rkllm: first\nE rkllm: last\n")
+    output.feed(b"E rkllm: rkllm_init failed\n")
+    assert output.why() == ("rkllm_init failed", "")
+    output.feed(b"E rkllm: first\nE rkllm: last\nE rkllm: Model failed to initialize!\n")
     assert output.why() == ("last", "")
 
 
