@@ -1,6 +1,7 @@
 """Reading the configuration: files, environment, secrets, and YAML that means harm."""
 
 import pytest
+
 from rkllm_mqtt.config import ConfigError, find_config, load_config, parse_config
 
 

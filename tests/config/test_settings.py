@@ -1,6 +1,7 @@
 """The settings: bounds, defaults, and names that must agree."""
 
 import pytest
+
 from rkllm_mqtt.config import ConfigError, parse_config
 
 

@@ -1,5 +1,6 @@
 """Nothing is lost, nothing runs twice: kills, restarts, duplicates, cancels and deadlines on real parts."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -192,51 +193,52 @@ def test_the_smaller_of_ttl_and_message_expiry_wins(launch):
     assert watcher.reply(f"{box}/reply/q1").json["error"]["code"] == "expired"
 
 
+def tokens_of(sender: int, number: int) -> int:
+    return 5 + (number * 7 + sender) % 60
+
+
+def send_all(senders: list[Client], boxes: list[str]) -> None:
+    """Mixed text and JSON, streaming or not."""
+    for number in range(100):
+        for n, (sender, box) in enumerate(zip(senders, boxes, strict=True)):
+            payload: object = {"prompt": f"story {tokens_of(n, number)} tokens", "stream": number % 4 != 1}
+            if number % 4 == 0:
+                payload = f"prompt {n} {number}"
+            sender.publish_soon(f"{box}/request/r{number}", payload)
+
+
+def check_all(senders: list[Client], boxes: list[str]) -> None:
+    for n, (sender, box) in enumerate(zip(senders, boxes, strict=True)):
+        for number in range(100):
+            reply = sender.reply(f"{box}/reply/r{number}", 120)
+            if number % 4 == 0:
+                assert reply.payload == f"You said: prompt {n} {number}".encode()
+            else:
+                final = check_answer(sender, box, f"r{number}")
+                assert final["status"] == "ok"
+                assert final["usage"]["completion_tokens"] == tokens_of(n, number)
+            # Published again at most with the same bytes.
+            assert {m.payload for m in sender.on(f"{box}/reply/r{number}")} == {reply.payload}
+
+
 @pytest.mark.parametrize("killed_every_s", [None, 1.0])
-def test_ten_senders_with_a_hundred_prompts_each_get_exactly_one_final(launch, connect, killed_every_s):
-    # With kills each answer must be short beside the pause between them, or nothing could ever finish.
+def test_ten_senders_with_a_hundred_prompts_each_get_exactly_one_outcome(launch, connect, killed_every_s):
+    # Many kills may hit one prompt by chance: this test is not about giving up.
     daemon, watcher = launch(runtime={"max_attempts": 50})
+    boxes = [daemon.client(f"s{n}") for n in range(10)]
+    senders = [connect(f"{box}/#") for box in boxes]
     over = threading.Event()
 
-    def kill_workers():
+    def kill_workers() -> None:
         while not over.wait(killed_every_s):
-            try:
+            with contextlib.suppress(IndexError, ProcessLookupError):
                 os.kill(daemon.worker_pid(watcher), signal.SIGKILL)
-            except (IndexError, ProcessLookupError):
-                continue
 
-    killer = threading.Thread(target=kill_workers)
-    if killed_every_s is not None:
-        killer.start()
+    killer = threading.Thread(target=kill_workers if killed_every_s else over.wait)
+    killer.start()
     try:
-        senders = [connect(f"{daemon.client(f's{n}')}/#") for n in range(10)]
-        for number in range(100):
-            for n, sender in enumerate(senders):
-                box = daemon.client(f"s{n}")
-                prompt = f"story {5 + (number * 7 + n) % 60} tokens"
-                if number % 4 == 0:
-                    sender.publish_soon(f"{box}/request/r{number}", f"prompt {n} {number}")
-                else:
-                    sender.publish_soon(
-                        f"{box}/request/r{number}", {"prompt": prompt, "stream": number % 4 != 1}
-                    )
-        for n, sender in enumerate(senders):
-            box = daemon.client(f"s{n}")
-            for number in range(100):
-                topic = f"{box}/reply/r{number}"
-                if number % 4 == 0:
-                    assert sender.reply(topic, 120).payload == f"You said: prompt {n} {number}".encode()
-                else:
-                    sender.reply(topic, 120)
-                    final = check_answer(sender, box, f"r{number}")
-                    assert final["status"] == "ok"
-                    assert final["usage"]["completion_tokens"] == 5 + (number * 7 + n) % 60
+        send_all(senders, boxes)
+        check_all(senders, boxes)
     finally:
         over.set()
-        if killed_every_s is not None:
-            killer.join()
-    outcomes = {message.topic: message.payload for message in watcher.messages if "/reply/" in message.topic}
-    assert len(outcomes) == 1000
-    for message in watcher.messages:
-        if "/reply/" in message.topic:
-            assert outcomes[message.topic] == message.payload  # published again at most with the same bytes
+        killer.join()

@@ -33,8 +33,8 @@ def test_the_final_members_are_those_of_the_protocol_in_its_order(served):
     watcher.publish(f"{box}/request/q1", {"prompt": "hi"})
     final = watcher.reply(f"{box}/reply/q1").json
     assert list(final) == [
-        "id", "object", "created", "node", "model", "status", "text", "thinking", "tool_calls", "finish_reason",
-        "usage", "timing", "attempt", "deltas", "truncated",
+        "id", "object", "created", "node", "model", "status", "text", "thinking", "tool_calls",
+        "finish_reason", "usage", "timing", "attempt", "deltas", "truncated",
     ]  # fmt: skip
     assert list(final["timing"]) == [
         "queue_ms",

@@ -22,14 +22,16 @@ def free_port() -> int:
 class Broker:
     """One mosquitto process; can be stopped, killed and started again on the same port."""
 
-    def __init__(self, folder: Path, *, persistence: bool = False, extra: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, persistence: bool = False, max_queued: int | None = 20_000, extra: str = ""
+    ) -> None:
         self.port = free_port()
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         lines = [
             f"listener {self.port} 127.0.0.1",
             "allow_anonymous true",
-            "max_queued_messages 20000",
+            "" if max_queued is None else f"max_queued_messages {max_queued}",
             "set_tcp_nodelay true",
             "user root",
             f"persistence {'true' if persistence else 'false'}",

@@ -3,7 +3,9 @@
 import json
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -25,7 +27,7 @@ class Received:
         self.at = time.monotonic()
         self.properties = getattr(message, "properties", None)
 
-    @property
+    @cached_property
     def json(self) -> Any:
         """Return the payload parsed."""
         return json.loads(self.payload)
@@ -39,6 +41,7 @@ class Client:
 
     def __init__(self, port: int, *, v5: bool = True, client_id: str = "", **options: Any) -> None:
         self.messages: list[Received] = []
+        self._by_topic: defaultdict[str, list[Received]] = defaultdict(list)
         self._changed = threading.Condition()
         self._subscribed = threading.Event()
         self._paho = paho.Client(
@@ -111,11 +114,17 @@ class Client:
     def on(self, topic: str) -> list[Received]:
         """Return the messages of a topic so far."""
         with self._changed:
-            return [message for message in self.messages if message.topic == topic]
+            return list(self._by_topic[topic])
 
     def reply(self, topic: str, patience_s: float = PATIENCE_S) -> Received:
         """Return the first message on a topic."""
-        return self.wait(lambda message: message.topic == topic, patience_s)
+        until = time.monotonic() + patience_s
+        with self._changed:
+            while not self._by_topic[topic]:
+                left = until - time.monotonic()
+                assert left > 0, f"nothing on {topic}; last messages: {self.messages[-8:]}"
+                self._changed.wait(left)
+            return self._by_topic[topic][0]
 
     def close(self) -> None:
         """Disconnect and end the thread."""
@@ -124,5 +133,7 @@ class Client:
 
     def _take(self, _client: object, _userdata: object, message: paho.MQTTMessage) -> None:
         with self._changed:
-            self.messages.append(Received(message))
+            received = Received(message)
+            self.messages.append(received)
+            self._by_topic[received.topic].append(received)
             self._changed.notify_all()

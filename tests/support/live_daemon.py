@@ -109,7 +109,8 @@ def check_answer(client: Client, mailbox: str, request_id: str, *, topic_id: boo
     are ignored, as a client must.
     """
     tail = f"/{request_id}" if topic_id else ""
-    final = client.wait(lambda m: m.topic == f"{mailbox}/reply{tail}" and m.json["id"] == request_id).json
+    final = client.reply(f"{mailbox}/reply{tail}").json
+    assert final["id"] == request_id
     deltas = [m.json for m in client.on(f"{mailbox}/delta{tail}") if m.json["id"] == request_id]
     valid = [delta for delta in deltas if delta["attempt"] == final["attempt"]]
     assert [delta["seq"] for delta in valid] == list(range(final["deltas"])), json.dumps(deltas)

@@ -1,0 +1,60 @@
+"""Brokers that drop, go away and come back."""
+
+import signal
+
+import pytest
+
+
+def test_resending_until_accepted_recovers_what_the_broker_dropped_under_its_default_queue(
+    launch, own_broker
+):
+    broker = own_broker(
+        max_queued=None
+    )  # mosquitto's default: 1,000, the rest is dropped although acknowledged
+    daemon, watcher = launch(port=broker.port)
+    box = daemon.client("app")
+    daemon.stop()
+    wanted = {f"r{number}": f'{{"prompt":"prompt {number}"}}'.encode() for number in range(1500)}
+    for request_id, payload in wanted.items():
+        watcher.publish_soon(f"{box}/request/{request_id}", payload)
+    watcher.publish(f"{box}/request/last", "the last of all")
+    daemon.start(watcher)
+
+    def accepted() -> set[str]:
+        events = [
+            message.json for message in list(watcher.messages) if message.topic.startswith(f"{box}/event/")
+        ]
+        return {event["id"] for event in events if event["type"] == "accepted"}
+
+    watcher.wait_many(lambda m: m.topic.startswith(f"{box}/event/") and m.json["type"] == "accepted", 900)
+    dropped = len(wanted) - len(accepted())
+    assert dropped > 100, "the broker kept more than its default"
+    for _ in range(20):
+        missing = wanted.keys() - accepted()
+        if not missing:
+            break
+        for request_id in missing:
+            watcher.publish(f"{box}/request/{request_id}", wanted[request_id])
+    for number in range(1500):
+        assert watcher.reply(f"{box}/reply/r{number}").json["text"] == f"You said: prompt {number}"
+
+
+@pytest.mark.parametrize("persistence", [True, False])
+def test_a_restarted_broker_gets_every_outcome_and_the_retained_state_again(
+    launch, own_broker, connect, persistence
+):
+    broker = own_broker(persistence=persistence)
+    daemon, watcher = launch(
+        port=broker.port, environment={"RKLLM_SIM_PROFILE": "origin"}, mqtt={"reconnect_max_s": 0.2}
+    )
+    box = daemon.client("app")
+    watcher.publish(f"{box}/request/q1", {"prompt": "story 20 tokens"})
+    watcher.publish(f"{box}/request/q2", {"prompt": "story 5 tokens"})
+    watcher.wait(lambda m: m.topic == f"{box}/event/q1" and m.json["type"] == "started")
+    broker.stop(signal.SIGKILL if not persistence else signal.SIGTERM)
+    broker.start()
+    after = connect(f"rkllm/{daemon.node}/#", port=broker.port)
+    assert after.reply(f"{box}/reply/q1").json["usage"]["completion_tokens"] == 20
+    assert after.reply(f"{box}/reply/q2").json["status"] == "ok"
+    for name in ("status", "info", "queue", "health", "stats"):
+        assert after.reply(f"rkllm/{daemon.node}/{name}")
