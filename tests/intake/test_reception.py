@@ -1,0 +1,537 @@
+"""The promise of `intake/reception.py`: commit, then PUBACK, then `accepted`; a refusal before its PUBACK.
+
+The journal is a real one; the neighbours are a recorder, whose calls show the order.
+"""
+
+import asyncio
+import hashlib
+import json
+
+import pytest
+
+from rkllm_mqtt.core.chat import Address, ChatRequest
+from rkllm_mqtt.core.errors import Code, Fault
+from rkllm_mqtt.core.job import Delivery, JobEvent, JobState, Priority
+
+PAUSED = Fault(Code.PAUSED, "an administrator paused it", "Wait.", 60)
+
+
+# new requests
+
+
+async def test_a_request_is_committed_acknowledged_accepted_and_queued_in_this_order(desk, kitchen):
+    async with desk() as it:
+        message = it.put("kitchen/request/q7", {"prompt": "hi", "seed": 1, "priority": "interactive"})
+        assert it.calls == []
+        assert it.reception.backlog == 1
+        await it.reception.drained()
+        assert it.reception.backlog == 0
+        assert it.kinds == ["ack", "accepted", "queued"]
+        ((job, duplicate, ignored),) = it.of("accepted")
+        stored = await it.journal.record(job.seq)
+    assert (duplicate, ignored) == (False, ("seed",))
+    assert [job] == list(it.live.waiting) == [queued for (queued,) in it.of("queued")]
+    assert (job.id, job.client, job.priority, job.attempt) == ("q7", "kitchen", Priority.INTERACTIVE, 0)
+    assert it.counters.accepted == 1
+    assert (stored.state, stored.sha256) == (JobState.WAITING, hashlib.sha256(message.payload).digest())
+    assert (stored.target, stored.client, stored.id) == ("rock5", "kitchen", "q7")
+    assert ChatRequest.from_json(stored.request) == job.request
+    assert Address.from_json(stored.address, "rock5", "kitchen") == job.address == Address(kitchen, "q7")
+
+
+async def test_an_id_in_the_json_is_the_jobs_but_not_the_topics(desk, kitchen):
+    async with desk() as it:
+        await it.take("kitchen/request", {"prompt": "hi", "id": "mine"})
+        await it.take("kitchen/request/q7", {"prompt": "hi", "id": "mine"})
+        by_json, by_topic = it.live.waiting
+    assert (by_json.id, by_json.address) == ("mine", Address(kitchen, None))
+    assert (by_topic.id, by_topic.address) == ("q7", Address(kitchen, "q7"))
+
+
+async def test_requests_without_an_id_get_different_ones_and_answers_without_id(desk, kitchen):
+    async with desk() as it:
+        for _ in range(2):
+            await it.take("kitchen/request", b"hi")
+        first, second = it.live.waiting
+    assert first.id != second.id
+    assert first.address == Address(kitchen, None)
+    assert first.request.text
+
+
+async def test_a_group_is_a_target_of_its_own(desk):
+    async with desk(groups=["fleet"]) as it:
+        await it.take("fleet/client/kitchen/request/q7")
+        await it.take("kitchen/request/q7")
+        assert {job.key for job in it.live.waiting} == {
+            ("fleet", "kitchen", "q7"),
+            ("rock5", "kitchen", "q7"),
+        }
+
+
+async def test_requests_of_one_connection_wait_in_the_order_in_which_they_came(desk):
+    async with desk() as it:
+        for number in range(50):
+            it.put(f"kitchen/request/q{number}")
+        await it.reception.drained()
+        assert [job.id for job in it.live.waiting] == [f"q{number}" for number in range(50)]
+        assert [mid for (mid,) in it.of("ack")] == list(range(1, 51))
+
+
+async def test_an_empty_payload_is_acknowledged_and_ignored(desk):
+    async with desk() as it:
+        await it.take("kitchen/request", b"")
+        await it.take("kitchen/request/q7", b"")
+        assert it.kinds == ["ack", "ack"]
+
+
+async def test_a_stored_message_is_counted_and_never_run(desk):
+    async with desk() as it:
+        await it.take("kitchen/request/q7", retain=True)
+        await it.take("kitchen/cancel/q7", retain=True)
+        assert it.kinds == ["ack", "ack"]
+        assert it.counters.ignored_retained == 2
+        assert not it.live.count
+
+
+# deadlines
+
+
+@pytest.mark.parametrize(
+    ("ttl_s", "expiry_s", "expected_s"),
+    [(100, None, 100), (100, 30, 30), (100, 300, 100), (None, 30, 30), (None, None, 1_000), (100, 0, 0)],
+)
+async def test_the_smaller_of_ttl_and_message_expiry_counts_from_acceptance(
+    desk, ttl_s, expiry_s, expected_s
+):
+    async with desk(limits={"ttl_s": 1_000}) as it:
+        before = it.journal.now()
+        await it.take("kitchen/request/q7", {"prompt": "hi", "ttl_s": ttl_s}, message_expiry_s=expiry_s)
+        (job,) = it.live.waiting
+        assert before + expected_s <= job.deadline <= it.journal.now() + expected_s
+        assert before <= job.queued_at <= it.journal.now()
+        assert (await it.journal.record(job.seq)).deadline == job.deadline
+
+
+# response topics and echoes
+
+
+async def test_an_allowed_response_topic_takes_the_place_of_reply(desk, kitchen):
+    mine = f"{kitchen.prefix}/mine"
+    async with desk() as it:
+        await it.take("kitchen/request/q7", response_topic=mine)
+        (job,) = it.live.waiting
+        assert job.address.reply == mine
+
+
+async def test_a_pattern_of_the_configuration_allows_more(desk):
+    async with desk(reply_topics=["home/{client}/in"]) as it:
+        await it.take("kitchen/request/q7", response_topic="home/kitchen/in")
+        await it.take("kitchen/request/q8", response_topic="home/hall/in")
+        assert [job.address.reply for job in it.live.waiting] == ["home/kitchen/in"]
+        assert it.code == "reply_topic_denied"
+
+
+@pytest.mark.parametrize("payload", [b"hi", {"prompt": "hi"}])
+async def test_a_foreign_response_topic_is_denied_at_the_mailbox_and_nothing_goes_there(desk, payload):
+    async with desk() as it:
+        await it.take("kitchen/request/q7", payload, response_topic="rkllm/rock5/client/hall/reply")
+        assert it.code == "reply_topic_denied"
+        assert set(it.sent()) <= {"kitchen/event/q7", "kitchen/reply/q7"}
+        assert not it.live.count
+
+
+async def test_an_error_found_later_goes_to_the_response_topic(desk, kitchen):
+    async with desk() as it:
+        await it.take("kitchen/request/q7", {"ttl_s": 0}, response_topic=f"{kitchen.prefix}/mine")
+        assert set(it.sent()) == {"kitchen/mine", "kitchen/mine/event"}
+
+
+async def test_correlation_data_and_x_properties_are_kept_and_no_others(desk):
+    properties = (("x-room", "kitchen"), ("secret", "s"), ("X-No", "n"), ("x-room", "again"))
+    async with desk() as it:
+        await it.take("kitchen/request/q7", correlation_data=b"\0\xff", user_properties=properties)
+        (job,) = it.live.waiting
+        stored = await it.journal.record(job.seq)
+    assert job.address.correlation_data == b"\0\xff"
+    assert job.address.user_properties == (("x-room", "kitchen"), ("x-room", "again"))
+    assert Address.from_json(stored.address, "rock5", "kitchen") == job.address
+
+
+@pytest.mark.parametrize(
+    ("correlation_data", "properties", "fits"),
+    [
+        (b"c" * 1_024, (), True),
+        (b"c" * 1_025, (), False),
+        (b"c" * 1_001, (("x-a", "é" * 10),), True),
+        (b"c" * 1_002, (("x-a", "é" * 10),), False),
+        (None, (("x-a", "v" * 1_021),), True),
+        (None, (("x-a", "v" * 1_022),), False),
+        (None, (("other", "v" * 5_000),), True),
+    ],
+)
+async def test_what_is_echoed_has_at_most_one_kibibyte_together(desk, correlation_data, properties, fits):
+    async with desk() as it:
+        await it.take("kitchen/request/q7", correlation_data=correlation_data, user_properties=properties)
+        assert it.live.count == fits
+        if not fits:
+            assert it.code == "too_large"
+            ((message,),) = it.of("sent")
+            assert (message.correlation_data, message.user_properties) == (None, ())
+
+
+# refusals
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (b"{", "invalid_json"),
+        ({"id": "q1"}, "invalid_request"),
+        ({"prompt": "hi", "model": "huge"}, "unknown_model"),
+        ({"prompt": "hi", "tools": [{}]}, "unsupported"),
+        (b"x" * 300_000, "too_large"),
+    ],
+)
+async def test_a_refusal_is_published_before_its_puback_and_nothing_is_stored(desk, payload, code):
+    async with desk() as it:
+        await it.take("kitchen/request/q7", payload)
+        assert it.kinds[-1] == "ack"
+        assert set(it.kinds[:-1]) == {"sent"}
+        assert it.code == code
+        assert sum((await it.journal.counts()).values()) == 0
+        assert it.counters.rejected == 1
+        # A refusal does not use up the id.
+        it.calls.clear()
+        await it.take("kitchen/request/q7", b"hi")
+        assert it.kinds == ["ack", "accepted", "queued"]
+
+
+async def test_the_id_of_a_refused_request_is_told_as_far_as_it_can_be_read(desk):
+    async with desk() as it:
+        await it.take("kitchen/request/q7", {"id": "other", "ttl_s": 0})
+        await it.take("kitchen/request", {"id": "mine", "ttl_s": 0})
+        await it.take("kitchen/request", b"{")
+        ids = [json.loads(message.payload)["id"] for (message,) in it.of("sent")]
+        assert ids == ["q7", "q7", "mine", "mine", None, None]
+
+
+@pytest.mark.parametrize("tail", ["event", "delta", "a/b", "a b"])
+@pytest.mark.parametrize("verb", ["request", "cancel"])
+async def test_a_bad_id_in_the_topic_is_an_error_on_reply_without_id(desk, verb, tail):
+    async with desk() as it:
+        await it.take(f"kitchen/{verb}/{tail}", {"prompt": "hi"})
+        assert it.code == "invalid_request"
+        assert set(it.sent()) == {"kitchen/event", "kitchen/reply"}
+        assert it.kinds[-1] == "ack"
+
+
+async def test_what_the_daemon_cannot_take_now_is_refused_with_its_reason(desk):
+    async with desk() as it:
+        it.fault = PAUSED
+        await it.take("kitchen/request/q7", {"prompt": "hi"})
+        assert it.sent()["kitchen/reply/q7"]["error"]["retry_after_s"] == 60
+        assert it.code == "paused"
+        assert it.kinds == ["sent", "sent", "ack"]
+
+
+async def test_the_queue_takes_exactly_its_length_also_of_what_comes_at_once(desk):
+    async with desk(limits={"queue_length": 5}) as it:
+        for number in range(8):
+            it.put(f"c{number}/request/q")
+        await it.reception.drained()
+        assert [job.client for job in it.live.waiting] == [f"c{number}" for number in range(5)]
+        assert it.sent() == {
+            f"c{number}/reply/q": b"ERROR queue_full: 5 prompts wait already" for number in range(5, 8)
+        }
+
+
+async def test_a_client_has_exactly_its_places_and_others_have_theirs(desk):
+    async with desk(limits={"client_waiting": 2}) as it:
+        for number in range(4):
+            it.put(f"kitchen/request/q{number}")
+        it.put("hall/request/q0")
+        await it.reception.drained()
+        assert [(job.client, job.id) for job in it.live.waiting] == [
+            ("kitchen", "q0"),
+            ("kitchen", "q1"),
+            ("hall", "q0"),
+        ]
+        assert set(it.sent()) == {"kitchen/reply/q2", "kitchen/reply/q3"}
+        assert it.sent()["kitchen/reply/q2"].startswith(b"ERROR client_limit: ")
+        # What left the queue leaves its place.
+        it.live.take(it.live.waiting.first(Priority.NORMAL))
+        await it.take("kitchen/request/q4")
+        assert it.live.waiting.of_client("kitchen") == 2
+
+
+async def test_a_refused_or_known_request_holds_no_place(desk):
+    async with desk(limits={"queue_length": 2}) as it:
+        await it.take("kitchen/request/q0")
+        it.fault = PAUSED
+        await it.take("kitchen/request/q1")
+        it.fault = None
+        await it.take("kitchen/request/q0")
+        await it.take("kitchen/request/q2")
+        assert [job.id for job in it.live.waiting] == ["q0", "q2"]
+
+
+async def test_a_journal_that_cannot_store_is_told_as_internal_and_retryable(desk):
+    async with desk() as it:
+        await it.journal.close()
+        await it.take("kitchen/request/q7", {"prompt": "hi"})
+        error = it.sent()["kitchen/reply/q7"]["error"]
+        assert (error["code"], error["retryable"]) == ("internal", True)
+        assert it.kinds == ["sent", "sent", "ack"]
+        assert not it.live.count
+
+
+# duplicates
+
+
+async def test_the_same_id_with_the_same_bytes_is_accepted_again_and_runs_once(desk):
+    async with desk() as it:
+        for _ in range(3):
+            await it.take("kitchen/request/q7", {"prompt": "hi"})
+        assert it.live.count == it.counters.accepted == len(it.of("queued")) == 1
+        jobs = {id(job) for job, _, _ in it.of("accepted")}
+        assert len(jobs) == 1
+        assert [duplicate for _, duplicate, _ in it.of("accepted")] == [False, True, True]
+        assert it.kinds[-2:] == ["ack", "accepted"]
+        assert it.counters.redelivered == 0
+
+
+async def test_copies_that_come_at_once_run_once(desk):
+    async with desk() as it:
+        for _ in range(20):
+            it.put("kitchen/request/q7", b"hi")
+        await it.reception.drained()
+        assert it.live.count == len(it.of("queued")) == 1
+        assert [duplicate for _, duplicate, _ in it.of("accepted")] == [False] + [True] * 19
+        assert not it.of("sent")
+
+
+@pytest.mark.parametrize("finished", [False, True])
+async def test_the_same_id_with_another_body_is_a_conflict_and_changes_nothing(desk, finished, kitchen):
+    async with desk() as it:
+        await it.take("kitchen/request/q7", {"prompt": "hi"})
+        (job,) = it.live.waiting
+        if finished:
+            await it.finish(job)
+        await it.take("kitchen/request/q7", {"prompt": "other"}, response_topic=f"{kitchen.prefix}/mine")
+        assert it.code == "id_conflict"
+        assert it.live.count == (not finished)
+        assert job.address.response_topic is None
+        assert not it.of("resend")
+
+
+async def test_a_duplicate_is_known_also_when_nothing_new_is_taken(desk):
+    async with desk() as it:
+        await it.take("kitchen/request/q7")
+        it.fault = PAUSED
+        await it.take("kitchen/request/q7")
+        assert [duplicate for _, duplicate, _ in it.of("accepted")] == [False, True]
+        await it.take("kitchen/request/q7", b"other")
+        assert it.code == "id_conflict"
+
+
+async def test_a_duplicates_response_topic_and_correlation_replace_those_of_an_unfinished_job(desk, kitchen):
+    async with desk() as it:
+        await it.take("kitchen/request/q7", correlation_data=b"1")
+        mine = f"{kitchen.prefix}/mine"
+        await it.take("kitchen/request/q7", correlation_data=b"2", response_topic=mine)
+        (job,) = it.live.waiting
+        assert job.address == Address(kitchen, "q7", mine, b"2")
+        stored = await it.journal.record(job.seq)
+        assert Address.from_json(stored.address, "rock5", "kitchen") == job.address
+
+
+async def test_a_duplicate_of_a_finished_request_gets_the_stored_outcome_where_it_asks_now(desk, kitchen):
+    async with desk() as it:
+        await it.take("kitchen/request/q7", {"prompt": "hi"})
+        (job,) = it.live.waiting
+        for _ in range(3):
+            job.next_event()
+        await it.finish(job, b'{"text":"the answer"}')
+        it.calls.clear()
+        mine = f"{kitchen.prefix}/mine"
+        await it.take("kitchen/request/q7", {"prompt": "hi"}, response_topic=mine)
+        assert it.kinds == ["ack", "accepted", "resend"]
+        ((again, duplicate, _),) = it.of("accepted")
+        assert (duplicate, again.id, again.address.event) == (True, "q7", f"{mine}/event")
+        assert again.next_event() > job.events
+        ((record, where),) = it.of("resend")
+        assert (record.outcome, where.reply) == (b'{"text":"the answer"}', mine)
+        assert it.live.count == 0
+
+
+async def test_the_number_of_an_event_rises_from_one_resend_to_the_next(desk):
+    async with desk() as it:
+        await it.take("kitchen/request/q7")
+        (job,) = it.live.waiting
+        await it.finish(job)
+        it.calls.clear()
+        for _ in range(2):
+            await it.take("kitchen/request/q7")
+        first, second = (again.next_event() for again, _, _ in it.of("accepted"))
+        assert 1_000_000_000 <= first <= second
+
+
+async def test_a_resend_while_the_job_ends_still_gets_the_outcome_at_its_own_topic(desk, kitchen):
+    async with desk() as it:
+        await it.take("kitchen/request/q7")
+        (job,) = it.live.waiting
+        await it.journal.claim(job.seq, 1)
+        mine = f"{kitchen.prefix}/mine"
+        it.put("kitchen/request/q7", response_topic=mine)
+        await asyncio.sleep(
+            0
+        )  # the question is asked before the end is stored, the new address comes after it
+        end = it.journal.finish(job.seq, JobEvent.COMPLETED, b"{}", Delivery.PENDING)
+        await it.reception.drained()
+        await end
+        assert [(record.outcome, where.reply) for record, where in it.of("resend")] == [(b"{}", mine)]
+        assert job.address == Address(kitchen, "q7")
+
+
+async def test_a_redelivery_without_id_is_known_by_how_it_arrived(desk):
+    async with desk() as it:
+        await it.take("kitchen/request", b"hi", mid=7)
+        await it.take("kitchen/request", b"hi", mid=7, dup=True)
+        assert it.live.count == it.counters.redelivered == 1
+        assert [duplicate for _, duplicate, _ in it.of("accepted")] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        {"dup": False},
+        {"mid": 8},
+        {"session": "s2"},
+        {"payload": b"ho"},
+        {"topic": "hall/request"},
+        {"qos": 0},
+    ],
+)
+async def test_a_message_without_id_that_differs_in_anything_is_a_new_request(desk, difference):
+    async with desk() as it:
+        first = {"topic": "kitchen/request", "payload": b"hi", "mid": 7, "qos": 1}
+        await it.take(**first)
+        await it.take(**{**first, "dup": True, **difference})
+        assert it.live.count == 2
+        assert it.counters.redelivered == 0
+
+
+# cancels
+
+
+async def test_a_cancel_is_on_disk_before_its_puback(desk):
+    async with desk() as it:
+        await it.take("kitchen/request/q7")
+        (job,) = it.live.waiting
+        it.calls.clear()
+        await it.take("kitchen/cancel/q7", b"")
+        assert it.calls == [("cancel", job), ("ack", 2)]
+        assert (await it.journal.record(job.seq)).cancel_requested
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "cancelled"),
+    [
+        ("kitchen/cancel/q1", b"", ["q1"]),
+        ("kitchen/cancel", b"q1", ["q1"]),
+        ("kitchen/cancel", {"id": "q2"}, ["q2"]),
+        ("kitchen/cancel", {"all": True}, ["q1", "q2"]),
+        ("kitchen/cancel", b"", []),
+        ("hall/cancel", {"all": True}, []),
+        ("fleet/client/kitchen/cancel", {"all": True}, []),
+    ],
+)
+async def test_a_cancel_reaches_the_requests_of_its_own_client_and_target_only(
+    desk, topic, payload, cancelled
+):
+    async with desk(groups=["fleet"]) as it:
+        for number in (1, 2):
+            await it.take(f"kitchen/request/q{number}")
+        it.calls.clear()
+        await it.take(topic, payload)
+        assert [job.id for (job,) in it.of("cancel")] == cancelled
+        assert it.kinds[-1] == "ack"
+        assert not it.of("sent")
+        assert not it.of("cancel_unknown")
+
+
+async def test_a_request_and_its_cancel_in_one_batch_find_each_other(desk):
+    async with desk() as it:
+        it.put("kitchen/request/q7")
+        it.put("kitchen/cancel/q7", b"")
+        await it.reception.drained()
+        assert [job.id for (job,) in it.of("cancel")] == ["q7"]
+        assert not it.of("cancel_unknown")
+
+
+async def test_a_cancel_that_came_too_late_is_answered_with_the_stored_outcome(desk):
+    async with desk() as it:
+        await it.take("kitchen/request/q7", correlation_data=b"c")
+        (job,) = it.live.waiting
+        await it.finish(job, b'{"text":"done"}')
+        it.calls.clear()
+        await it.take("kitchen/cancel/q7", b"")
+        ((record, where),) = it.of("resend")
+        assert (record.outcome, where) == (b'{"text":"done"}', job.address)
+        assert it.kinds == ["resend", "ack"]
+
+
+async def test_a_cancel_of_an_unknown_id_is_told(desk, kitchen):
+    async with desk() as it:
+        await it.take("kitchen/cancel/q7", b"")
+        await it.take("kitchen/cancel", b"q8")
+        assert it.of("cancel_unknown") == [(Address(kitchen, "q7"), "q7"), (Address(kitchen, None), "q8")]
+
+
+async def test_a_cancel_to_a_group_that_does_not_hold_the_id_is_silent(desk):
+    async with desk(groups=["fleet"]) as it:
+        await it.take("fleet/client/kitchen/cancel/q7", b"")
+        assert it.kinds == ["ack"]
+
+
+@pytest.mark.parametrize("payload", [b"{", b"two words", {"id": "\ud800"}, {"all": 1}])
+async def test_a_cancel_that_names_nothing_is_told_so(desk, payload):
+    async with desk() as it:
+        await it.take("kitchen/cancel", payload)
+        assert it.code in ("invalid_json", "invalid_request")
+        assert it.kinds == ["sent", "sent", "ack"]
+
+
+# the end
+
+
+async def test_while_stopping_messages_stay_with_the_broker(desk):
+    async with desk() as it:
+        it.reception.closed = True
+        await it.take("kitchen/request/q7")
+        await it.take("kitchen/cancel/q7")
+        assert it.calls == []
+
+
+async def test_while_stopping_what_the_broker_has_not_kept_is_refused(desk):
+    async with desk() as it:
+        it.reception.closed = True
+        await it.take("kitchen/request/q7", {"prompt": "hi"}, qos=0)
+        assert it.sent()["kitchen/reply/q7"]["error"]["code"] == "shutting_down"
+        it.calls.clear()
+        await it.take("kitchen/request/q7", b"hi", qos=0)
+        assert it.sent()["kitchen/reply/q7"].startswith(b"ERROR shutting_down: ")
+        it.calls.clear()
+        await it.take("kitchen/request", b"", qos=0)
+        await it.take("kitchen/request", b"hi", qos=0, retain=True)
+        assert it.kinds == ["ack"]
+
+
+async def test_a_fault_of_a_neighbour_stops_neither_the_intake_nor_the_acks(desk):
+    async with desk() as it:
+        it.failing = "cancel"
+        await it.take("kitchen/request/q7")
+        await it.take("kitchen/cancel/q7", b"")
+        await it.take("kitchen/request/q8")
+        assert it.of("ack") == [(1,), (2,), (3,)]
+        assert it.live.count == 2
