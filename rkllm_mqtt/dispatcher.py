@@ -154,7 +154,7 @@ class Dispatcher:
                 turn.run.abort()
 
     async def stop(self, timeout_s: float) -> None:
-        """Start nothing more, give the running job its time, then put it back; returns when all are stored."""
+        """Start nothing more, give the running job its time, then put it back; returns when it is stored."""
         self.stopping = True
         for turn in self._turns[1:]:
             turn.run.revoke()
@@ -179,6 +179,9 @@ class Dispatcher:
             job = policy.choose_next(self._live.waiting)
             if job is None:
                 return
+            if policy.is_expired(job, self._journal.now()):
+                self.expire(job)
+                continue
             if job.request.model != self._slot.wanted:
                 if not self._turns:
                     self._slot.use(job.request.model)
@@ -323,8 +326,15 @@ class Dispatcher:
         job = turn.job
         if not turn.run.started.cancelled():
             await self._outcomes.note(lambda: self._journal.requeue(job.seq, job.crashes))
-        self._live.put_back(job)
-        self._on_change()
+        await self._wait_again(job)
+
+    async def _wait_again(self, job: Job) -> None:
+        """Put a job back into the queue, unless its end came while its return was being stored."""
+        if job.cancel_requested or policy.is_expired(job, self._journal.now()):
+            await self._outcomes.end_unrun(job, CANCELLED if job.cancel_requested else EXPIRED)
+        else:
+            self._live.put_back(job)
+            self._on_change()
         self.wake()
 
     async def _retry(self, turn: Turn, reason: str) -> None:
@@ -340,9 +350,7 @@ class Dispatcher:
         await self._outcomes.note(lambda: self._journal.requeue(job.seq, job.crashes))
         publish_event(self._send, job, "restarted", attempt=job.attempt + 1, from_seq=0)
         job.restart_told = True
-        self._live.put_back(job)
-        self._on_change()
-        self.wake()
+        await self._wait_again(job)
 
     async def _finish(self, turn: Turn, verdict: Ended, end: RunEnd | None) -> None:
         answer = turn.answer

@@ -54,9 +54,10 @@ async def recover_jobs(
         outcomes: Ends those that were cancelled, or whose model is gone.
         model_ids: The models of this configuration.
     """
-    for record in records:
-        job = revive(record, boots, now)
+    jobs = [(record, revive(record, boots, now)) for record in records]
+    for _, job in jobs:
         live.add(job)
+    for record, job in jobs:
         if record.cancel_requested:
             await outcomes.end_unrun(job, CANCELLED)
         elif job.request.model not in model_ids:
@@ -66,5 +67,7 @@ async def recover_jobs(
                 "Models of this node: " + ", ".join(model_ids),
             )
             await outcomes.end_unrun(job, Ended(JobEvent.GAVE_UP, "error", fault))
-        else:
+    # Last: before the dispatcher runs nobody could take a deadline that passes while we wait for the disk.
+    for _, job in jobs:
+        if live.by_seq(job.seq) is job:
             deadlines.watch(job)

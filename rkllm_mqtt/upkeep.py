@@ -8,21 +8,21 @@ from rkllm_mqtt.store.journal import Journal
 
 log = get_logger(__name__)
 
-_EVERY_S = 60.0
 _SLICE = 500
 
 
 class Upkeep:
     """Purges the journal, a slice at a time so that no commit is long."""
 
-    def __init__(self, journal: Journal, retention_s: float) -> None:
+    def __init__(self, journal: Journal, retention_s: float, *, every_s: float = 60.0) -> None:
         self._journal = journal
         self._retention_s = retention_s
+        self._every_s = every_s
 
     async def run(self) -> None:
-        """Purge once a minute; cancelled by the daemon's task group."""
+        """Purge every `every_s`; cancelled by the daemon's task group."""
         while True:
-            await asyncio.sleep(_EVERY_S)
+            await asyncio.sleep(self._every_s)
             try:
                 while await self._journal.purge(self._journal.now() - self._retention_s, _SLICE) >= _SLICE:
                     pass
