@@ -367,6 +367,7 @@ class Dispatcher:
             total_ms=since_accepted * 1000,
             tokens_per_s=_rate(end) if end else None,
         )
+        self._learn(turn, end, timing.ttft_ms)
         produced = Produced(
             answer.text, answer.thinking, self._usage(turn, end, tokens), timing, answer.deltas
         )

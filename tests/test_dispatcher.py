@@ -1,0 +1,475 @@
+"""The promise of `dispatcher.py`: every job is taken to the slot, and back when it must, and ends once."""
+
+import asyncio
+import json
+import threading
+from collections import defaultdict
+from contextlib import asynccontextmanager
+
+import pytest
+from live_jobs import Sent, address, admit, make_job, opened, request
+from live_slot import MODELS, in_loop, slot_config
+
+from rkllm_mqtt.app import build_renderers
+from rkllm_mqtt.core.job import JobState, Priority
+from rkllm_mqtt.core.live import Counters, LiveJobs
+from rkllm_mqtt.dispatcher import Dispatcher
+from rkllm_mqtt.outcomes import Outcomes
+from rkllm_mqtt.runtime.slot import Slot
+
+PLAIN, FAULTY = MODELS / "plain.sim", MODELS / "faulty.sim"
+
+
+class Kit:
+    """A dispatcher on a real slot and a real journal."""
+
+    def __init__(self, config, journal):
+        self.journal, self.live, self.counters, self.sent = journal, LiveJobs(), Counters(), Sent()
+        self.finals = defaultdict(asyncio.get_running_loop().create_future)
+        self._moved = asyncio.Event()
+        self.slot = Slot(config, self._wake)
+        self.outcomes = Outcomes(
+            config,
+            self.live,
+            self.counters,
+            journal,
+            post=lambda job, outcome: self.finals[job.id].set_result(json.loads(outcome)),
+            payload_limit=lambda: 10**6,
+            on_change=self._moved.set,
+        )
+        self.dispatcher = Dispatcher(
+            config,
+            self.live,
+            self.counters,
+            journal,
+            self.slot,
+            build_renderers(self.slot),
+            self.outcomes,
+            send=self._send,
+            on_change=self._moved.set,
+        )
+        self._model = config.models[0].id
+        self.bad_event = None
+
+    def _wake(self):
+        self._moved.set()
+        self.dispatcher.wake()
+
+    def _send(self, message):
+        self._moved.set()
+        if self.bad_event is not None and self.bad_event in message.payload:
+            raise ZeroDivisionError
+        return self.sent(message)
+
+    async def ask(
+        self, name, prompt="say: hello", *, priority=Priority.NORMAL, deadline=float("inf"), **fields
+    ):
+        """Accept a job as the intake does."""
+        asked = request(prompt, **{"model": self._model, "max_tokens": 100_000} | fields)
+        job = make_job(asked, address(request_id=name), id=name, priority=priority, deadline=deadline)
+        await admit(self.journal, job)
+        self.live.add(job)
+        self.dispatcher.wake()
+        return job
+
+    async def final(self, name):
+        return await asyncio.shield(self.finals[name])
+
+    async def until(self, holds):
+        """Wait until something holds; it is looked at whenever slot, queue or senders hear of a change."""
+        while not holds():
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def running(self, name):
+        """Wait for the first delta of a job."""
+        await self.until(lambda: any(delta["id"] == name for delta in self.sent.of("delta")))
+
+    def started(self):
+        """Return the ids of the attempts in their order."""
+        return [event["id"] for event in self.sent.events("started")]
+
+    def hold_journal(self):
+        """Let nothing be written until the returned event is set."""
+        go_on = threading.Event()
+        self.journal._writer.submit(lambda _: go_on.wait())
+        return go_on
+
+
+@asynccontextmanager
+async def dispatching(folder, *files, **settings):
+    async with opened(folder) as journal:
+        kit = Kit(slot_config(*files, **settings), journal)
+        tasks = [asyncio.create_task(kit.slot.run()), asyncio.create_task(kit.dispatcher.run())]
+        yield kit
+        await kit.dispatcher.stop(0)
+        await kit.slot.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+@in_loop
+async def test_jobs_are_answered_in_their_order_with_figures_that_agree(tmp_path):
+    async with dispatching(tmp_path, PLAIN) as kit:
+        for number in range(10):
+            await kit.ask(f"q{number}", f"say: answer {number}")
+        for number in range(10):
+            final = await kit.final(f"q{number}")
+            assert (final["text"], final["status"]) == (f"answer {number}", "ok")
+            assert (final["attempt"], final["finish_reason"]) == (1, "stop")
+            timing, usage = final["timing"], final["usage"]
+            assert 0 <= timing["queue_ms"] <= timing["ttft_ms"] <= timing["total_ms"]
+            assert usage["completion_tokens"] > 0
+            assert 0 <= usage["cached_tokens"] <= usage["prompt_tokens"]
+        assert kit.started() == [f"q{number}" for number in range(10)]
+        assert kit.counters.succeeded == 10
+        assert kit.counters.busy_s > 0
+        assert kit.dispatcher.paces["plain"].run_s is not None
+
+
+@in_loop
+async def test_deltas_join_to_the_text_and_come_after_started(tmp_path):
+    async with dispatching(tmp_path, PLAIN) as kit:
+        await kit.ask("q1", "story 200 tokens")
+        final = await kit.final("q1")
+        kinds = [json.loads(message.payload).get("type", "delta") for message in kit.sent]
+        assert kinds[0] == "started"
+        assert "".join(delta["text"] for delta in kit.sent.of("delta")) == final["text"]
+        assert final["deltas"] == len(kit.sent.of("delta"))
+
+
+@in_loop
+async def test_an_attempt_is_on_disk_before_its_first_token_is_published(tmp_path):
+    async with dispatching(tmp_path, PLAIN) as kit:
+        await kit.until(lambda: kit.slot.loaded)
+        job = await kit.ask("q1", "count to 20")
+        go_on = kit.hold_journal()
+        for _ in range(3):  # the dispatcher has heard of the job; it needs its turn in the loop
+            await asyncio.sleep(0)
+        (turn,) = kit.dispatcher.turns
+        await turn.run.ended  # the library has answered already
+        assert list(kit.sent) == []
+        go_on.set()
+        await kit.final("q1")
+        assert kit.sent.of("delta")
+        assert (await kit.journal.record(job.seq)).attempt == 1
+
+
+@in_loop
+async def test_a_second_question_counts_what_was_cached(tmp_path):
+    async with dispatching(tmp_path, PLAIN) as kit:
+        long = "say: fine. " + "The window in the kitchen is open. " * 60
+        await kit.ask("q1", long)
+        first = (await kit.final("q1"))["usage"]
+        await kit.ask("q2", long + "And now?")
+        second = (await kit.final("q2"))["usage"]
+        assert first["cached_tokens"] == 0
+        assert second["cached_tokens"] > first["prompt_tokens"] * 0.8
+        assert kit.sent.events("started")[1]["cached_tokens"] > 0
+        assert kit.counters.tokens_cached == second["cached_tokens"]
+
+
+@in_loop
+async def test_a_higher_class_takes_the_place_of_a_staged_job_but_not_of_a_running_one(tmp_path):
+    async with dispatching(tmp_path, FAULTY) as kit:
+        running = await kit.ask("running", "endless")
+        await kit.running("running")
+        await kit.ask("staged", priority=Priority.BACKGROUND)
+        await kit.ask("later", priority=Priority.BACKGROUND)
+        await kit.until(lambda: len(list(kit.dispatcher.turns)) == 2)
+        await kit.ask("urgent", priority=Priority.INTERACTIVE)
+        await kit.until(lambda: [turn.job.id for turn in kit.dispatcher.turns] == ["running", "urgent"])
+        assert [job.id for job in kit.live.waiting] == ["staged", "later"]
+        assert kit.started() == ["running"]
+        await kit.dispatcher.cancel(running)
+        await kit.final("later")
+        assert kit.started() == ["running", "urgent", "staged", "later"]
+        assert (await kit.final("staged"))["attempt"] == 1
+
+
+@in_loop
+async def test_while_paused_nothing_begins_and_what_runs_goes_on(tmp_path):
+    async with dispatching(tmp_path, PLAIN) as kit:
+        await kit.until(lambda: kit.slot.loaded)
+        kit.dispatcher.paused = True
+        job = await kit.ask("q1")
+        await kit.ask("q2")
+        for _ in range(20):
+            await kit.journal.counts()
+        assert kit.started() == []
+        await kit.dispatcher.cancel(job)
+        assert (await kit.final("q1"))["error"]["code"] == "cancelled"
+        kit.dispatcher.paused = False
+        kit.dispatcher.wake()
+        assert (await kit.final("q2"))["text"] == "hello"
+
+
+# lost slots
+
+
+@pytest.fixture
+def crashing(tmp_path):
+    """A model that crashes on the first `crash once` and on every `poison`."""
+    file = tmp_path / "crashing.sim"
+    file.write_text(
+        "rkllm-simulator 1\nprofile: instant\ndecode_ms_per_token: 2\nfault_state: state\n"
+        'when "crash once": fault segv after 3 tokens first 1 times\n'
+        'when "poison": fault abort after 2 tokens\n'
+        'when "stall": fault stall 700 ms after 2 tokens\n'
+        'when "wrong once": fault error after 2 tokens first 1 times\n'
+    )
+    return file
+
+
+@in_loop
+async def test_a_job_that_lost_its_slot_runs_again_from_the_beginning(tmp_path, crashing):
+    async with dispatching(tmp_path, crashing) as kit:
+        job = await kit.ask("q1", "say: crash once and then speak")
+        final = await kit.final("q1")
+        assert (final["attempt"], final["text"]) == (2, "crash once and then speak")
+        assert [(event["attempt"], event["from_seq"]) for event in kit.sent.events("restarted")] == [(2, 0)]
+        valid = [delta for delta in kit.sent.of("delta") if delta["attempt"] == 2]
+        assert [delta["seq"] for delta in valid] == list(range(final["deltas"]))
+        assert "".join(delta["text"] for delta in valid) == final["text"]
+        record = await kit.journal.record(job.seq)
+        assert (record.attempt, record.crashes) == (2, 1)
+        assert kit.counters.retried == 1
+
+
+@in_loop
+async def test_a_poisonous_prompt_fails_alone_and_its_neighbours_are_answered(tmp_path, crashing):
+    async with dispatching(tmp_path, crashing, max_attempts=2) as kit:
+        await kit.ask("before")
+        await kit.ask("poison", "poison")
+        await kit.ask("staged")
+        await kit.ask("after")
+        final = await kit.final("poison")
+        assert final["error"]["code"] == "slot_failed"
+        assert final["error"]["hint"]
+        assert final["attempt"] == 2
+        for name in ("before", "staged", "after"):
+            assert (await kit.final(name))["attempt"] == 1
+        assert kit.slot.restarts == 2
+
+
+@in_loop
+async def test_an_error_of_the_library_is_tried_again(tmp_path, crashing):
+    async with dispatching(tmp_path, crashing) as kit:
+        await kit.ask("q1", "say: wrong once")
+        await kit.ask("q2")
+        assert (await kit.final("q1"))["attempt"] == 2
+        assert (await kit.final("q2"))["attempt"] == 1
+
+
+@in_loop
+async def test_a_prompt_in_which_the_library_falls_silent_is_given_up_with_the_reason(tmp_path, crashing):
+    async with dispatching(tmp_path, crashing, max_attempts=2, stall_timeout_s=0.2) as kit:
+        await kit.ask("q1", "stall")
+        await kit.ask("q2")
+        error = (await kit.final("q1"))["error"]
+        assert error["code"] == "slot_failed"
+        assert "silent for too long" in error["message"]
+        assert (await kit.final("q2"))["status"] == "ok"
+
+
+@in_loop
+async def test_a_run_that_takes_too_long_ends_with_what_there_is(tmp_path):
+    async with dispatching(tmp_path, FAULTY, run_timeout_s=0.3) as kit:
+        await kit.ask("q1", "endless")
+        final = await kit.final("q1")
+        assert (final["error"]["code"], final["finish_reason"]) == ("timeout", "timeout")
+        assert final["text"]
+        assert final["attempt"] == 1
+
+
+@in_loop
+async def test_replacing_the_worker_is_no_fault_of_the_job_in_it(tmp_path):
+    async with dispatching(tmp_path, FAULTY, max_attempts=1) as kit:
+        job = await kit.ask("q1", "count to 300")
+        await kit.running("q1")
+        await kit.ask("q2")
+        kit.slot.restart()
+        final = await kit.final("q1")
+        assert (final["status"], final["attempt"]) == ("ok", 2)
+        assert (await kit.journal.record(job.seq)).crashes == 0
+        assert [event["attempt"] for event in kit.sent.events("restarted")] == [2]
+        assert (await kit.final("q2"))["attempt"] == 1
+
+
+@pytest.mark.parametrize("why", ["cancelled", "expired"])
+@in_loop
+async def test_a_job_whose_end_comes_while_it_returns_to_the_queue_does_not_run_again(
+    tmp_path, crashing, why
+):
+    async with dispatching(tmp_path, crashing) as kit:
+        job = await kit.ask("q1", "crash once")
+        await kit.until(lambda: kit.sent.events("started"))
+        go_on = kit.hold_journal()
+        await kit.until(lambda: not list(kit.dispatcher.turns))
+        wish = None
+        if why == "cancelled":
+            wish = asyncio.create_task(kit.dispatcher.cancel(job))
+            await asyncio.sleep(0)
+        else:
+            job.deadline = kit.journal.now()
+            kit.dispatcher.expire(job)
+        go_on.set()
+        final = await kit.final("q1")
+        assert final["error"]["code"] == why
+        assert kit.started() == ["q1"]
+        if wish is not None:
+            await wish
+
+
+# ends that are asked for
+
+
+@in_loop
+async def test_a_cancel_ends_a_job_wherever_it_is(tmp_path):
+    async with dispatching(tmp_path, FAULTY) as kit:
+        running = await kit.ask("running", "endless")
+        await kit.running("running")
+        staged, waiting = await kit.ask("staged"), await kit.ask("waiting")
+        await kit.until(lambda: len(list(kit.dispatcher.turns)) == 2)
+        for job in (waiting, staged, running, running):
+            await kit.dispatcher.cancel(job)
+            final = await kit.final(job.id)
+            assert (final["error"]["code"], final["finish_reason"]) == ("cancelled", "cancelled")
+        assert kit.started() == ["running"]
+        assert (await kit.final("running"))["text"]
+        assert kit.live.count == 0
+        await kit.ask("next")
+        assert (await kit.final("next"))["status"] == "ok"
+        assert kit.slot.restarts == 0
+
+
+@in_loop
+async def test_a_deadline_ends_a_job_wherever_it_is(tmp_path):
+    async with dispatching(tmp_path, FAULTY) as kit:
+        running = await kit.ask("running", "endless")
+        await kit.running("running")
+        staged, waiting = await kit.ask("staged"), await kit.ask("waiting")
+        await kit.until(lambda: len(list(kit.dispatcher.turns)) == 2)
+        for job in (waiting, staged, running):
+            kit.dispatcher.expire(job)
+            assert (await kit.final(job.id))["error"]["code"] == "expired"
+        assert kit.started() == ["running"]
+
+
+@in_loop
+async def test_a_job_that_has_expired_is_never_begun(tmp_path):
+    async with dispatching(tmp_path, PLAIN) as kit:
+        await kit.ask("late", deadline=kit.journal.now() - 1)
+        await kit.ask("good", deadline=kit.journal.now() + 1000)
+        assert (await kit.final("late"))["error"]["code"] == "expired"
+        assert (await kit.final("good"))["status"] == "ok"
+        assert kit.started() == ["good"]
+
+
+@in_loop
+async def test_a_prompt_that_does_not_fit_the_window_says_so(tmp_path):
+    async with dispatching(tmp_path, PLAIN, context_tokens=64) as kit:
+        await kit.ask("q1", "many words " * 100)
+        error = (await kit.final("q1"))["error"]
+        assert error["code"] == "context_overflow"
+        assert "64 tokens" in error["message"]
+        assert not error["retryable"]
+        await kit.ask("q2", "hi")
+        assert (await kit.final("q2"))["status"] == "ok"
+
+
+@in_loop
+async def test_a_conversation_that_the_template_refuses_fails_alone(tmp_path):
+    template = tmp_path / "refuses.jinja"
+    template.write_text(
+        "{{ raise_exception('no such role') if messages[0].content == 'bad' else 'say: fine' }}"
+    )
+    async with dispatching(tmp_path, PLAIN, template=str(template)) as kit:
+        await kit.ask("bad", "bad")
+        await kit.ask("good", "good")
+        error = (await kit.final("bad"))["error"]
+        assert error["code"] == "invalid_request"
+        assert "no such role" in error["message"]
+        assert (await kit.final("good"))["status"] == "ok"
+
+
+@in_loop
+async def test_a_bug_of_ours_ends_its_job_and_not_the_daemon(tmp_path):
+    async with dispatching(tmp_path, FAULTY) as kit:
+        kit.bad_event = b'"type":"started"'
+        await kit.ask("q1", "endless")
+        error = (await kit.final("q1"))["error"]
+        assert error["code"] == "internal"
+        kit.bad_event = None
+        await kit.ask("q2")
+        assert (await kit.final("q2"))["status"] == "ok"
+
+
+# several models
+
+
+@in_loop
+async def test_each_job_runs_on_its_model_and_the_order_holds(tmp_path):
+    other = tmp_path / "other.sim"
+    other.write_text('rkllm-simulator 1\nprofile: instant\nalways: reply "the other"\n')
+    async with dispatching(tmp_path, PLAIN, other) as kit:
+        for name, model in (("a", "plain"), ("b", "other"), ("c", "other"), ("d", "plain")):
+            await kit.ask(name, model=model)
+        texts = {name: (await kit.final(name))["text"] for name in "abcd"}
+        assert texts == {"a": "hello", "b": "the other", "c": "the other", "d": "hello"}
+        assert kit.started() == ["a", "b", "c", "d"]
+        assert kit.slot.restarts == 0
+        kit.dispatcher.load("other")
+        await kit.until(lambda: kit.slot.loaded == "other")
+
+
+@in_loop
+async def test_jobs_of_a_model_that_cannot_be_loaded_are_told_and_others_are_answered(tmp_path):
+    missing = tmp_path / "missing.sim"
+    async with dispatching(tmp_path, missing, PLAIN, restart_max_s=0.05) as kit:
+        await kit.ask("lost")
+        await kit.ask("lost too")
+        await kit.ask("served", model="plain")
+        for name in ("lost", "lost too"):
+            error = (await kit.final(name))["error"]
+            assert error["code"] == "model_error"
+            assert "missing.sim" in error["message"]
+            assert error["retryable"]
+            assert error["retry_after_s"] == 0.05
+        assert (await kit.final("served"))["text"] == "hello"
+        missing.write_bytes(PLAIN.read_bytes())
+        await kit.ask("found")
+        assert (await kit.final("found"))["text"] == "hello"
+
+
+# the stop
+
+
+@in_loop
+async def test_a_stop_without_time_puts_everything_back(tmp_path):
+    async with dispatching(tmp_path, FAULTY) as kit:
+        running = await kit.ask("running", "endless")
+        await kit.running("running")
+        staged = await kit.ask("staged")
+        await kit.until(lambda: len(list(kit.dispatcher.turns)) == 2)
+        await kit.dispatcher.stop(0)
+        assert list(kit.dispatcher.turns) == []
+        assert [job.id for job in kit.live.waiting] == ["running", "staged"]
+        assert not any(final.done() for final in kit.finals.values())
+        for job in (running, staged):
+            record = await kit.journal.record(job.seq)
+            assert (record.state, record.crashes) == (JobState.WAITING, 0)
+
+
+@in_loop
+async def test_a_stop_lets_the_running_job_end_in_its_time_and_begins_no_other(tmp_path):
+    async with dispatching(tmp_path, FAULTY) as kit:
+        await kit.ask("running", "count to 50")
+        await kit.running("running")
+        await kit.ask("staged")
+        await kit.until(lambda: len(list(kit.dispatcher.turns)) == 2)
+        await kit.dispatcher.stop(20)
+        assert (await kit.final("running"))["status"] == "ok"
+        assert kit.started() == ["running"]
+        assert [job.id for job in kit.live.waiting] == ["staged"]
