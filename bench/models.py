@@ -1,0 +1,87 @@
+"""The simulated models of the bench, and prompts whose answers are known beforehand.
+
+`say: X` is answered with X, and `count to N` with the numbers up to N: so every answer can be checked.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+PREFILL_MS = 295.0
+STEP_MS = 64.14
+"""The pace at which other servers were measured: prefill whatever the prompt, then a step for each token."""
+
+Writer = Callable[[Path], Path]
+"""Writes a model into a folder and returns its file."""
+
+_HEAD = "rkllm-simulator 1\nname: Bench\nmax_context: 16384\nvocab_size: 4096\n"
+_CRASHES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A prompt, the answer to expect and how many steps it takes, the end-of-sequence step not counted."""
+
+    prompt: str
+    answer: str
+    tokens: int
+
+
+# Each of these words is one token of the simulator with the blank before it.
+_WORDS = ("one", "two", "six", "ten", "sun", "sea", "sky", "oak", "elm", "fox")
+
+
+def say(number: int, tokens: int = 5) -> Question:
+    """Return a question with an answer of its own for each number below 10**tokens."""
+    digits = [_WORDS[number // 10**place % 10] for place in reversed(range(tokens))]
+    answer = " ".join(digits)
+    return Question(f"say: {answer}", answer, tokens)
+
+
+def count(last: int) -> Question:
+    """Return a question with a long answer that never repeats itself; a digit, comma or blank is a token."""
+    answer = ", ".join(map(str, range(1, last + 1))) + "."
+    return Question(f"count to {last}", answer, len(answer))
+
+
+def origin(folder: Path) -> Path:
+    """Write a model with the pace of an RK3588; the library's RKLLM_SIM_SPEED divides its times."""
+    return _write(folder / "origin.sim", f"floor_ms: {PREFILL_MS}\ndecode_ms_per_token: {STEP_MS}\n")
+
+
+def instant(folder: Path) -> Path:
+    """Write a model as fast as the machine."""
+    return _write(folder / "instant.sim", "")
+
+
+def brief(folder: Path) -> Path:
+    """Write a model with 9 ms of slot time for an answer of 5 tokens."""
+    return _write(folder / "brief.sim", "floor_ms: 4\ndecode_ms_per_token: 1\n")
+
+
+CRASH_TOKENS = 3
+LOAD_MS = 400.0
+
+
+def crashing(folder: Path) -> Path:
+    """Write a model that dies of SIGSEGV in the answer to `crash(N)`, once for each N; it loads in 400 ms."""
+    rules = (
+        f'when "run {number:02}": reply "{crash(number).answer}", '
+        f"fault segv after {CRASH_TOKENS} tokens first 1 times\n"
+        for number in range(_CRASHES)
+    )
+    pace = f"floor_ms: 20\ndecode_ms_per_token: 5\nload_ms: {LOAD_MS:g}\n"
+    return _write(folder / "crashing.sim", pace + "fault_state: strikes\n" + "".join(rules))
+
+
+def crash(number: int) -> Question:
+    """Return a question that kills the library the first time; number 0 to 19."""
+    if not 0 <= number < _CRASHES:
+        raise ValueError(f"there are {_CRASHES} crashes")
+    answer = say(number, 6).answer
+    return Question(f"crash of run {number:02}", answer, 6)
+
+
+def _write(path: Path, lines: str) -> Path:
+    path.write_text(_HEAD + lines)
+    return path

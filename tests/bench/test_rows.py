@@ -1,0 +1,43 @@
+"""`python -m bench` measures both services and leaves a table and a file without names of this machine."""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+
+from bench.__main__ import measure
+from bench.asking import Broken
+from bench.context import Context
+from bench.figure import Figure
+
+
+def test_a_quick_row_prints_a_table_and_writes_its_figures(root, tmp_path):
+    results = tmp_path / "results.json"
+    line = [sys.executable, "-m", "bench", "--quick", "--only", "footprint", "--results", str(results)]
+    told = subprocess.run(line, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
+    kept = json.loads(results.read_text())
+    daemon, worker = kept["figures"]
+    assert daemon["name"] == "memory of the daemon"
+    assert daemon["ours"] > daemon["thin"] > 5
+    assert worker["ours"] > 5
+    assert kept["failed"] == {}
+    assert all(one["name"] in told.stdout for one in kept["figures"])
+    assert socket.gethostname() not in results.read_text()
+    assert str(tmp_path) not in results.read_text()
+
+
+def test_a_broken_row_says_why_and_the_others_are_still_measured(tmp_path):
+    async def lossy(_context):
+        error = Broken("3 answers did not come")
+        error.add_note("what the daemon said last")
+        raise error
+
+    async def good(context):
+        return [Figure("rounds", context.rounds(40))]
+
+    context = Context(tmp_path, tmp_path, quick=True)
+    figures, failed = asyncio.run(measure(context, {"lossy": lossy, "good": good}))
+    assert [one.name for one in figures] == ["rounds"]
+    assert failed == {"lossy": "3 answers did not come\nwhat the daemon said last"}
