@@ -37,7 +37,7 @@ class LogTopic(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Publish a record; from any thread."""
-        if self._loop is None or self._loop.is_closed():
+        if self._loop is None:
             return
         facts = {key: _fact(value) for key, value in facts_of(record).items()}
         payload = encode(
@@ -48,7 +48,7 @@ class LogTopic(logging.Handler):
                 **facts,
             }
         )
-        with contextlib.suppress(RuntimeError):  # the loop was closed a moment ago
+        with contextlib.suppress(RuntimeError):  # the loop is closed, perhaps a moment ago
             self._loop.call_soon_threadsafe(self._publish, payload)
 
     def _publish(self, payload: bytes) -> None:

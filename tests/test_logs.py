@@ -140,8 +140,8 @@ def test_the_level_says_what_is_shown(logged, level, shown):
 
 
 def test_configuring_twice_writes_once_and_nothing_reaches_the_root_logger(logged, caplog):
-    logged()
     stream = logged()
+    configure_logging("info", stream)
     log.info("once")
     assert stream.getvalue().count("once") == 1
     assert not caplog.records

@@ -19,14 +19,15 @@ PAUSED = Fault(Code.PAUSED, "an administrator paused it", "Wait.", 60)
 # new requests
 
 
-async def test_a_request_is_committed_acknowledged_accepted_and_queued_in_this_order(desk, kitchen):
+async def test_a_request_is_committed_then_acknowledged_then_accepted_and_queued_once(desk, kitchen):
     async with desk() as it:
         message = it.put("kitchen/request/q7", {"prompt": "hi", "seed": 1, "priority": "interactive"})
         assert it.calls == []
         assert it.reception.backlog == 1
         await it.reception.drained()
         assert it.reception.backlog == 0
-        assert it.kinds == ["ack", "accepted", "queued"]
+        assert sorted(it.kinds) == ["accepted", "ack", "queued"]
+        assert it.kinds.index("ack") < it.kinds.index("accepted")
         ((job, duplicate, ignored),) = it.of("accepted")
         stored = await it.journal.record(job.seq)
     assert (duplicate, ignored) == (False, ("seed",))
@@ -201,9 +202,8 @@ async def test_a_refusal_is_published_before_its_puback_and_nothing_is_stored(de
         assert sum((await it.journal.counts()).values()) == 0
         assert it.counters.rejected == 1
         # A refusal does not use up the id.
-        it.calls.clear()
         await it.take("kitchen/request/q7", b"hi")
-        assert it.kinds == ["ack", "accepted", "queued"]
+        assert [duplicate for _, duplicate, _ in it.of("accepted")] == [False]
 
 
 async def test_the_id_of_a_refused_request_is_told_as_far_as_it_can_be_read(desk):
@@ -385,7 +385,7 @@ async def test_a_resend_while_the_job_ends_still_gets_the_outcome_at_its_own_top
         it.put("kitchen/request/q7", response_topic=mine)
         await asyncio.sleep(
             0
-        )  # the question is asked before the end is stored, the new address comes after it
+        )  # the journal is asked before the end is stored, the new address comes after it
         end = it.journal.finish(job.seq, JobEvent.COMPLETED, b"{}", Delivery.PENDING)
         await it.reception.drained()
         await end
