@@ -336,13 +336,15 @@ class Daemon:
 
     def _queued(self, job: Job) -> None:
         self._deadlines.watch(job)
-        self._dispatcher.wake()
+        self._dispatcher.arrived(job)
         self._queue_changed()
 
     def _tell_accepted(self, job: Job, duplicate: bool, ignored: tuple[str, ...]) -> None:
-        waits = job in self._live.waiting
-        staged = len(self._views.staged())
-        place = staged + self._live.waiting.place_of_newest(job.priority) if waits else 0
+        staged, place = self._views.staged(), 0
+        if job in staged:
+            place = staged.index(job) + 1
+        elif job in self._live.waiting:
+            place = len(staged) + self._live.waiting.place_of_newest(job.priority)
         job.shown_position = place
         publish_event(
             self._send,
@@ -351,8 +353,8 @@ class Daemon:
             node=self._config.node,
             priority=job.priority.label,
             position=place,
-            queue_length=staged + len(self._live.waiting),
-            eta_s=self._views.eta_s(job, place) if waits else None,
+            queue_length=len(staged) + len(self._live.waiting),
+            eta_s=self._views.eta_s(job, place) if place else None,
             duplicate=duplicate,
             ignored=list(ignored),
         )

@@ -112,6 +112,13 @@ class Dispatcher:
         """Something has changed: a job came, the slot is ready, a pause ended."""
         self._wake.set()
 
+    def arrived(self, job: Job) -> None:
+        """A new job waits; an idle slot takes it at once, not a turn of the loop later."""
+        if self._tasks is not None and not self._wake.is_set() and self._slot.room and not self._turns:
+            self._fill(self._tasks)
+        if job in self._live.waiting:
+            self._wake.set()
+
     async def run(self) -> None:
         """Fill the slot whenever there is room; cancelled by the daemon's task group."""
         async with asyncio.TaskGroup() as tasks:

@@ -57,6 +57,20 @@ class Neighbours:
     """Of the loaded runtime."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A request that the journal was asked to store."""
+
+    new: NewJob
+    request_id: str | None
+    """Of the sender; None where the id is ours."""
+    asked_at: float
+    """Seconds of the journal clock."""
+    fault: Fault | None
+    """Why it is not to be stored unless it is known already."""
+    answer: "asyncio.Future[Admission]"
+
+
 class Reception:
     """Takes every message on a client's topics."""
 
@@ -135,7 +149,7 @@ class Reception:
             self._rejections.reject(address, exc.fault, request_id=request_id, text=text)
             self._neighbours.ack(message)
             return
-        self._start(self._admit(message, address, parsed), message)
+        self._start(self._admit(message, address, parsed, self._ask(message, address, parsed)), message)
 
     def _redirected(self, address: Address, asked: str | None) -> Address:
         """Return the address with the response topic that was asked for.
@@ -154,14 +168,16 @@ class Reception:
             )
         return replace(address, response_topic=asked)
 
-    async def _admit(self, message: Inbound, address: Address, parsed: Parsed) -> None:
+    def _ask(self, message: Inbound, address: Address, parsed: Parsed) -> _Question:
+        """Ask the journal at once, in the order in which the messages came."""
         now, sha256 = self._journal.now(), hashlib.sha256(message.payload).digest()
         request_id = address.topic_id or parsed.id
         # 0 is a life that ended under way, not one without end.
         expiry_s = parsed.ttl_s if message.message_expiry_s is None else message.message_expiry_s
+        client = address.mailbox.client
         new = NewJob(
             target=address.mailbox.target,
-            client=address.mailbox.client,
+            client=client,
             id=request_id or uuid.uuid4().hex,
             sha256=sha256,
             priority=parsed.priority,
@@ -173,37 +189,39 @@ class Reception:
         receipt = None
         if request_id is None and message.qos:
             receipt = Receipt(message.session, message.mid, message.topic, sha256, message.dup)
-        fault = self._neighbours.refusal(parsed.request.model) or self._limit(address.mailbox.client)
+        fault = self._neighbours.refusal(parsed.request.model) or self._limit(client)
+        answer = self._journal.admit(new, may_insert=fault is None, receipt=receipt)
+        if fault is None:  # what is on its way to the disk has its place in the queue already
+            self._admitting[client] += 1
+            answer.add_done_callback(lambda _: self._admitted(client))
+        return _Question(new, request_id, now, fault, answer)
+
+    def _admitted(self, client: str) -> None:
+        self._admitting[client] -= 1
+        if not self._admitting[client]:
+            del self._admitting[client]
+
+    async def _admit(self, message: Inbound, address: Address, parsed: Parsed, asked: _Question) -> None:
+        fault, request_id, text = asked.fault, asked.request_id, parsed.request.text
         try:
-            admission = await self._store(new, receipt, may_insert=fault is None)
+            admission = await asked.answer
         except StoreError as exc:
             fault = Fault(Code.INTERNAL, f"the request cannot be stored: {exc}", exc.hint, 30)
-            self._rejections.reject(address, fault, request_id=request_id, text=parsed.request.text)
+            self._rejections.reject(address, fault, request_id=request_id, text=text)
             self._neighbours.ack(message)
             return
         known = admission.known
-        if known is None or (not admission.fresh and known.sha256 != sha256):
+        if known is None or (not admission.fresh and known.sha256 != asked.new.sha256):
             if known is not None:
                 hint = "Use a new id for another request; a resend must have the same bytes."
                 fault = Fault(Code.ID_CONFLICT, "this id belongs to another request", hint)
             if fault is not None:
-                self._rejections.reject(address, fault, request_id=request_id, text=parsed.request.text)
+                self._rejections.reject(address, fault, request_id=request_id, text=text)
             self._neighbours.ack(message)
         elif admission.fresh:
-            self._queue(message, address, parsed, known, now)
+            self._queue(message, address, parsed, known, asked.asked_at)
         else:
             await self._repeat(message, address, parsed, known)
-
-    async def _store(self, new: NewJob, receipt: Receipt | None, *, may_insert: bool) -> Admission:
-        """Ask the journal; a job that is on its way to the disk has its place in the queue already."""
-        places = int(may_insert)
-        self._admitting[new.client] += places
-        try:
-            return await self._journal.admit(new, may_insert=may_insert, receipt=receipt)
-        finally:
-            self._admitting[new.client] -= places
-            if not self._admitting[new.client]:
-                del self._admitting[new.client]
 
     def _queue(
         self, message: Inbound, address: Address, parsed: Parsed, record: JobRecord, now: float
@@ -220,9 +238,9 @@ class Reception:
         )
         self._live.add(job)
         self._counters.accepted += 1
+        self._neighbours.queued(job)  # first: an idle slot begins while we tell the sender
         self._neighbours.ack(message)
         self._neighbours.accepted(job, False, parsed.ignored)
-        self._neighbours.queued(job)
         log.debug("job_accepted", job=job.seq, client=job.client, payload_bytes=len(message.payload))
 
     async def _repeat(self, message: Inbound, address: Address, parsed: Parsed, record: JobRecord) -> None:
