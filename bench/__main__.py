@@ -46,6 +46,7 @@ ROWS: Mapping[str, Row] = {
     "idling": idling.measure,
     "starting": starting.measure,
 }
+_MEMORY = Path("/dev/shm")
 RESULTS = Path(__file__).parent / "results.json"
 
 
@@ -62,8 +63,12 @@ def main() -> int:
     if args.dir is None and machine.file_system(Path(tempfile.gettempdir())) == "tmpfs":
         # A sync on tmpfs costs nothing and would flatter.
         args.dir = Path("/var/tmp")
-    with tempfile.TemporaryDirectory(prefix="rkllm-bench-", dir=args.dir) as folder:
-        context = Context(Path(folder), simulator.build(), args.quick)
+    memory = _MEMORY if _MEMORY.is_dir() else None
+    with (
+        tempfile.TemporaryDirectory(prefix="rkllm-bench-", dir=args.dir) as folder,
+        tempfile.TemporaryDirectory(prefix="rkllm-bench-", dir=memory) as notes,
+    ):
+        context = Context(Path(folder), Path(notes), simulator.build(), args.quick)
         facts = machine.describe(context.folder, context.library)
         figures, failed = asyncio.run(measure(context, {name: ROWS[name] for name in args.only or ROWS}))
     table.keep(args.results, figures, facts, failed)

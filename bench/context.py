@@ -15,6 +15,9 @@ class Context:
     """The frame of one bench run."""
 
     folder: Path
+    """On the disk that is measured: the journals are here."""
+    notes: Path
+    """In memory where the system has such a folder: a log that waits for the disk slows what it tells of."""
     library: Path
     quick: bool
     """Few rounds: shows that a row works, not what it is worth."""
@@ -29,11 +32,13 @@ class Context:
         """Start a broker in a folder of its own, with the model that `model` writes there."""
         self._stages += 1
         folder = self.folder / f"stage-{self._stages}"
+        notes = self.notes / folder.name
         folder.mkdir()
-        broker = Broker(folder)
+        notes.mkdir(exist_ok=True)
+        broker = Broker(notes)
         try:
             await broker.start()
-            stage = Stage(folder, broker.port, self.library, model(folder), environ or {})
+            stage = Stage(folder, notes, broker.port, self.library, model(folder), environ or {})
             try:
                 yield stage
             except Exception as exc:

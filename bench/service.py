@@ -71,6 +71,8 @@ class Stage:
     """A new broker with a model to serve: where services are started."""
 
     folder: Path
+    notes: Path
+    """Where logs go."""
     port: int
     library: Path
     model: Path
@@ -117,10 +119,10 @@ class Stage:
         }
         file = self.folder / f"{name}.yaml"
         file.write_text(json.dumps(config))  # JSON is YAML
-        library_log = LibraryLog(self.folder / f"{name}.runs")
+        library_log = LibraryLog(self.notes / f"{name}.runs")
         line = [sys.executable, "-P", "-m", "rkllm_mqtt", "run", "--config", str(file)]
         environ = {**self.environ, **library_log.environ}
-        return self._keep(Service(OURS, Child(line, self.folder / f"{name}.log", environ), library_log))
+        return self._keep(Service(OURS, Child(line, self.notes / f"{name}.log", environ), library_log))
 
     async def thin(self, name: str = "thin") -> Service:
         """Start the thin relay and wait until it has subscribed.
@@ -128,7 +130,7 @@ class Stage:
         Raises:
             ConnectionError: It did not become ready.
         """
-        library_log = LibraryLog(self.folder / f"{name}.runs")
+        library_log = LibraryLog(self.notes / f"{name}.runs")
         line = [sys.executable, "-m", "bench.thin_relay", str(self.port), str(self.library), str(self.model)]
         # It lives in the bench, not among the installed packages.
         environ = {
@@ -136,7 +138,7 @@ class Stage:
             **library_log.environ,
             "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
         }
-        service = self._keep(Service(THIN, Child(line, self.folder / f"{name}.log", environ), library_log))
+        service = self._keep(Service(THIN, Child(line, self.notes / f"{name}.log", environ), library_log))
         await _ready(self.port, service.child, f"thin/{NODE}/status", lambda payload: payload == b"online")
         return service
 

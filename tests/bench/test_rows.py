@@ -37,7 +37,7 @@ def test_a_broken_row_says_why_and_the_others_are_still_measured(tmp_path):
     async def good(context):
         return [Figure("rounds", context.rounds(40))]
 
-    context = Context(tmp_path, tmp_path, quick=True)
+    context = Context(tmp_path, tmp_path, tmp_path, quick=True)
     figures, failed = asyncio.run(measure(context, {"lossy": lossy, "good": good}))
     assert [one.name for one in figures] == ["rounds"]
     assert failed == {"lossy": "3 answers did not come\nwhat the daemon said last"}
