@@ -12,24 +12,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from rkllm_mqtt.admin import Admin
-from rkllm_mqtt.answer import publish_event
 from rkllm_mqtt.commanding import build_commands
 from rkllm_mqtt.config import Config, ConfigError
-from rkllm_mqtt.core.answers import encode
-from rkllm_mqtt.core.chat import Address
-from rkllm_mqtt.core.errors import Code, Fault
+from rkllm_mqtt.confirmations import Confirmations
 from rkllm_mqtt.core.live import Counters, LiveJobs
-from rkllm_mqtt.core.topics import AdminTopic, ClientTopic, OwnStatus, Topics
+from rkllm_mqtt.core.topics import Topics
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.deadlines import Deadlines
-from rkllm_mqtt.dispatcher import FAILED_LOADS, Dispatcher
+from rkllm_mqtt.dispatcher import Dispatcher
+from rkllm_mqtt.gate import Gate
 from rkllm_mqtt.intake.parsing import RequestParser
 from rkllm_mqtt.intake.reception import Neighbours, Reception
 from rkllm_mqtt.intake.rejections import Rejections
 from rkllm_mqtt.lasts import LastAnswers
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.logtopic import LogTopic
-from rkllm_mqtt.mqtt.messages import Connection, Inbound, Outbound, Subscription
+from rkllm_mqtt.mqtt.messages import Connection, Outbound, Subscription
 from rkllm_mqtt.mqtt.session import Session
 from rkllm_mqtt.outbox import Outbox
 from rkllm_mqtt.outcomes import Outcomes
@@ -38,6 +36,7 @@ from rkllm_mqtt.recovery import recover_jobs
 from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.render.renderer import Renderer
 from rkllm_mqtt.reporter import Reporter, Views
+from rkllm_mqtt.router import Router
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
 from rkllm_mqtt.upkeep import Upkeep
@@ -62,14 +61,14 @@ class Daemon:
         self._config = config
         self._journal = journal
         self._stop = asyncio.Event()
-        self._stopping = False
-        self._draining = False
+        self._hurry = False
         self.restart_wanted = False
         """Stop and start again: an administrator asked for it."""
         limits = config.limits
         self._topics = Topics(config.base, config.node, config.groups, config.reply_topics)
         self._live, self._counters = LiveJobs(), Counters()
         self._slot = Slot(config, self._slot_changed)
+        self._gate = Gate(self._slot, journal, config.runtime.restart_max_s)
         self._session = Session(
             config.mqtt,
             client_id=journal.meta["client_id"],
@@ -79,7 +78,7 @@ class Daemon:
             ],
             may_publish=self._topics.may_publish,
             session_token=journal.meta.get("session", ""),
-            on_message=self._take,
+            on_message=lambda message: self._router.take(message),
             on_connected=self._connected,
             on_lost=lambda reason: log.warning("broker_lost", reason=reason),
             on_session_lost=self._session_lost,
@@ -112,6 +111,7 @@ class Daemon:
             build_renderers(self._slot),
             outcomes,
             send=self._send,
+            unloadable=self._gate.unloadable,
             on_change=self._queue_changed,
         )
         self._outcomes = outcomes
@@ -128,7 +128,7 @@ class Daemon:
             self._session,
             uid=journal.meta["uid"],
             boot_id=uuid.uuid4().hex,
-            accepting=lambda: not (self._draining or self._stopping),
+            accepting=lambda: self._gate.accepting,
         )
         self._reporter = Reporter(
             self._topics,
@@ -149,6 +149,9 @@ class Daemon:
             eta_s=self._views.eta_s,
             loading_since=lambda: self._slot.loading_since,
         )
+        self._confirmations = Confirmations(
+            config.node, self._live, self._send, staged=self._views.staged, eta_s=self._views.eta_s
+        )
         self._reception = Reception(
             config,
             self._topics,
@@ -159,7 +162,14 @@ class Daemon:
             Rejections(config.node, self._counters, self._send),
             self._neighbours(),
         )
-        self._admin = Admin(self._topics, build_commands(self), self._session.publish)
+        self._router = Router(
+            self._topics,
+            self._session,
+            self._reception,
+            Admin(self._topics, build_commands(self), self._session.publish),
+            self._counters,
+            self._stop.is_set,
+        )
         self._upkeep = Upkeep(journal, limits.id_retention_s)
         self._log_topic = LogTopic(self._topics.state("log"), self._send)
         self._loaded: str | None = None
@@ -194,7 +204,7 @@ class Daemon:
 
     def set_flow(self, *, paused: bool, draining: bool) -> None:
         """Pause: start no job. Drain: take no new prompt and work off what waits."""
-        self._dispatcher.paused, self._draining = paused, draining
+        self._dispatcher.paused, self._gate.draining = paused, draining
         self._dispatcher.wake()
         self._queue_changed()
 
@@ -202,7 +212,7 @@ class Daemon:
         """Begin to stop in order; the second call does not wait for the running job."""
         self.restart_wanted = restart
         if self._stop.is_set():
-            self._stopping = True
+            self._hurry = True
         self._stop.set()
 
     # life
@@ -258,7 +268,7 @@ class Daemon:
 
     async def _shut_down(self) -> None:
         log.info("stopping", running=len(self._live.in_slot), waiting=len(self._live.waiting))
-        self._reception.closed = True
+        self._reception.closed = self._gate.stopping = True
         self._queue_changed()
         shared = [f for f in self._topics.filters(admin=False, shared=True) if f.startswith("$share/")]
         if shared:
@@ -266,9 +276,8 @@ class Daemon:
         finished = asyncio.ensure_future(self._dispatcher.stop(self._config.drain_timeout_s))
         while not finished.done():
             await asyncio.wait({finished}, timeout=0.2)
-            if self._stopping:
+            if self._hurry:
                 await self._dispatcher.stop(0)
-        self._stopping = True
         await self._reception.drained()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL_S):
@@ -280,40 +289,14 @@ class Daemon:
     def _neighbours(self) -> Neighbours:
         return Neighbours(
             ack=self._session.ack,
-            accepted=self._tell_accepted,
+            accepted=self._confirmations.accepted,
             queued=self._queued,
             cancel=self._dispatcher.cancel,
             resend=self._outbox.again,
-            cancel_unknown=self._tell_cancel_unknown,
-            refusal=self._refusal,
+            cancel_unknown=self._confirmations.cancel_unknown,
+            refusal=self._gate.refusal,
             capabilities=lambda: self._slot.facts.capabilities or None,
         )
-
-    def _take(self, message: Inbound) -> None:
-        """Route a message from the broker."""
-        match self._topics.parse(message.topic):
-            case ClientTopic() as where:
-                self._reception.take(message, where)
-                if self._reception.backlog > _HIGH_BACKLOG:
-                    self._session.pause_reading()
-                    self._spawn(self._resume_reading())
-            case AdminTopic(command):
-                self._session.ack(message)
-                if message.payload and not message.retain:
-                    self._spawn(self._admin.take(command, message.payload))
-            case OwnStatus():
-                self._session.ack(message)
-                if message.payload == b"offline" and not self._stop.is_set():
-                    # An old will came late, or another daemon has our name: we are here.
-                    self._session.publish(Outbound(message.topic, b"online", qos=1, retain=True))
-            case None:
-                self._counters.invalid_topics += 1
-                log.warning("invalid_topic", levels=message.topic.count("/") + 1, bytes=len(message.topic))
-                self._session.ack(message)
-
-    async def _resume_reading(self) -> None:
-        await self._reception.drained()
-        self._session.resume_reading()
 
     def _connected(self, connection: Connection) -> None:
         if connection.refused_subscriptions:
@@ -338,42 +321,6 @@ class Daemon:
         self._deadlines.watch(job)
         self._dispatcher.arrived(job)
         self._queue_changed()
-
-    def _tell_accepted(self, job: Job, duplicate: bool, ignored: tuple[str, ...]) -> None:
-        staged, place = self._views.staged(), 0
-        if job in staged:
-            place = staged.index(job) + 1
-        elif job in self._live.waiting:
-            place = len(staged) + self._live.waiting.place_of_newest(job.priority)
-        job.shown_position = place
-        publish_event(
-            self._send,
-            job,
-            "accepted",
-            node=self._config.node,
-            priority=job.priority.label,
-            position=place,
-            queue_length=len(staged) + len(self._live.waiting),
-            eta_s=self._views.eta_s(job, place) if place else None,
-            duplicate=duplicate,
-            ignored=list(ignored),
-        )
-
-    def _tell_cancel_unknown(self, address: Address, wanted: str) -> None:
-        payload = encode({"type": "cancel_unknown", "n": 0, "id": wanted[:64]})
-        self._send(Outbound(address.event, payload, qos=1))
-
-    def _refusal(self, model_id: str) -> Fault | None:
-        problem, retry_s = self._slot.problem, self._config.runtime.restart_max_s
-        if self._draining:
-            return Fault(
-                Code.PAUSED, "the daemon is draining its queue", "An administrator can `resume` it.", 60
-            )
-        if self._journal.full:
-            return Fault(Code.INTERNAL, "the disk is full", "Free some space on the board.", 60)
-        if problem and self._slot.load_failures >= FAILED_LOADS and model_id == self._slot.wanted:
-            return Fault(Code.MODEL_ERROR, problem.message, problem.hint, retry_s)
-        return None
 
     def _payload_limit(self) -> int:
         return (self._session.maximum_packet_bytes or _LARGEST_PAYLOAD) - _HEADROOM_BYTES

@@ -7,51 +7,33 @@ Rule 3: nothing of a job runs after its `cancelled` final: the run has ended, or
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from rkllm_mqtt.answer import Answer, Send, publish_event
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.core import policy
-from rkllm_mqtt.core.answers import Timing, Usage
-from rkllm_mqtt.core.errors import Code, Fault, SlotLost
+from rkllm_mqtt.core.errors import Code, Fault
 from rkllm_mqtt.core.job import JobEvent
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.core.pace import Pace, common_prefix
-from rkllm_mqtt.core.verdict import CANCELLED, EXPIRED, Ended, Lost, PutBack, RunFacts, judge
+from rkllm_mqtt.core.verdict import CANCELLED, EXPIRED, Ended, Lost, PutBack, judge
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.outcomes import Outcomes, Produced
 from rkllm_mqtt.render.errors import RenderError
-from rkllm_mqtt.render.renderer import Rendered, Renderer
+from rkllm_mqtt.render.renderer import Renderer
 from rkllm_mqtt.runtime.order import RunOrder
-from rkllm_mqtt.runtime.run import Run, RunEnd
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
+from rkllm_mqtt.turn import Turn
 
 log = get_logger(__name__)
-
-FAILED_LOADS = 3
-"""So many failed loads in a row, and the waiting jobs of that model are told."""
 
 _INTERNAL = Ended(
     JobEvent.GAVE_UP,
     "error",
     Fault(Code.INTERNAL, "the daemon failed on this request", "Its log has the reason; please report it."),
 )
-
-
-@dataclass(eq=False, slots=True)
-class Turn:
-    """A job in the slot."""
-
-    job: Job
-    run: Run
-    answer: Answer
-    rendered: Rendered
-    cached_chars: int
-    """Characters of the prompt that the prompt before it began with too."""
-    expired: bool = False
 
 
 class Dispatcher:
@@ -68,6 +50,7 @@ class Dispatcher:
         outcomes: Outcomes,
         *,
         send: Send,
+        unloadable: Callable[[str], Fault | None],
         on_change: Callable[[], None],
     ) -> None:
         """Keep the arguments.
@@ -81,6 +64,7 @@ class Dispatcher:
             renderers: By model id.
             outcomes: Where a job ends.
             send: Publishes an event or a delta.
+            unloadable: Why a model cannot be loaded; None when it can, or that is not known yet.
             on_change: Called when the queue has changed.
         """
         self._config = config
@@ -91,6 +75,7 @@ class Dispatcher:
         self._renderers = renderers
         self._outcomes = outcomes
         self._send = send
+        self._unloadable = unloadable
         self._on_change = on_change
         self._wake = asyncio.Event()
         self._turns: list[Turn] = []
@@ -243,10 +228,9 @@ class Dispatcher:
                 staged.run.revoke()
 
     def _give_up_unloadable(self, tasks: asyncio.TaskGroup) -> None:
-        problem = self._slot.problem
-        if problem is None or self._slot.load_failures < FAILED_LOADS:
+        fault = self._unloadable(self._slot.wanted)
+        if fault is None:
             return
-        fault = Fault(Code.MODEL_ERROR, problem.message, problem.hint, self._config.runtime.restart_max_s)
         verdict = Ended(JobEvent.GAVE_UP, "error", fault)
         for job in [job for job in self._live.waiting if job.request.model == self._slot.wanted]:
             self._live.take(job)
@@ -272,9 +256,8 @@ class Dispatcher:
 
     async def _follow(self, turn: Turn) -> None:
         await self._begin(turn)
-        facts, end = await self._end_of(turn)
+        verdict = judge(await turn.finished(lambda: self.stopping))
         turn.answer.close()
-        verdict = judge(facts)
         self._turns.remove(turn)
         self.wake()
         match verdict:
@@ -283,7 +266,7 @@ class Dispatcher:
             case Lost(reason):
                 await self._retry(turn, reason)
             case Ended():
-                await self._finish(turn, verdict, end)
+                await self._finish(turn, verdict)
 
     async def _begin(self, turn: Turn) -> None:
         run, job = turn.run, turn.job
@@ -293,7 +276,7 @@ class Dispatcher:
             return
         job.attempt += 1
         attempt = job.attempt
-        await self._outcomes.note(lambda: self._journal.claim(job.seq, attempt))
+        await self._outcomes.keep(lambda: self._journal.claim(job.seq, attempt))
         if attempt > 1 and not job.restart_told:
             publish_event(self._send, job, "restarted", attempt=attempt, from_seq=0)
         job.restart_told = False
@@ -312,27 +295,10 @@ class Dispatcher:
         log.debug("job_started", job=job.seq, client=job.client, attempt=attempt)
         self._on_change()
 
-    async def _end_of(self, turn: Turn) -> tuple[RunFacts, RunEnd | None]:
-        run, job = turn.run, turn.job
-        began = not run.started.cancelled()
-        try:
-            end = await run.ended
-        except SlotLost as exc:
-            facts = RunFacts(
-                "lost", exc.reason, began=began, cancelled=job.cancel_requested, expired=turn.expired,
-                timed_out=run.timed_out, stopping=self.stopping or exc.deliberate,
-            )  # fmt: skip
-            return facts, None
-        facts = RunFacts(
-            end.reason.value, end.message, end.hint, began=began, cancelled=job.cancel_requested,
-            expired=turn.expired, timed_out=run.timed_out, stalled=run.stalled, stopping=self.stopping,
-        )  # fmt: skip
-        return facts, end
-
     async def _put_back(self, turn: Turn) -> None:
         job = turn.job
         if not turn.run.started.cancelled():
-            await self._outcomes.note(lambda: self._journal.requeue(job.seq, job.crashes))
+            await self._outcomes.keep(lambda: self._journal.requeue(job.seq, job.crashes))
         await self._wait_again(job)
 
     async def _wait_again(self, job: Job) -> None:
@@ -351,58 +317,18 @@ class Dispatcher:
         decision = policy.after_slot_lost(job.crashes, self._config.runtime.max_attempts, reason)
         log.warning("slot_lost", job=job.seq, attempt=job.attempt, crashes=job.crashes, reason=reason)
         if isinstance(decision, policy.GiveUp):
-            await self._finish(turn, Ended(JobEvent.GAVE_UP, "error", decision.fault), None)
+            await self._finish(turn, Ended(JobEvent.GAVE_UP, "error", decision.fault))
             return
         self._counters.retried += 1
-        await self._outcomes.note(lambda: self._journal.requeue(job.seq, job.crashes))
+        await self._outcomes.keep(lambda: self._journal.requeue(job.seq, job.crashes))
         publish_event(self._send, job, "restarted", attempt=job.attempt + 1, from_seq=0)
         job.restart_told = True
         await self._wait_again(job)
 
-    async def _finish(self, turn: Turn, verdict: Ended, end: RunEnd | None) -> None:
-        answer = turn.answer
-        now = asyncio.get_running_loop().time()
-        since_accepted = self._journal.now() - turn.job.queued_at
-        started = turn.run.started_at if turn.run.started_at is not None else now
-        first = answer.first_token_at
-        tokens = end.tokens if end else answer.tokens
-        timing = Timing(
-            queue_ms=max(0.0, (since_accepted - (now - started)) * 1000),
-            ttft_ms=None if first is None else max(0.0, (since_accepted - (now - first)) * 1000),
-            prefill_ms=end.prefill_ms if end else None,
-            generate_ms=end.generate_ms if end else None,
-            total_ms=since_accepted * 1000,
-            tokens_per_s=_rate(end) if end else None,
-        )
-        self._learn(turn, end, timing.ttft_ms)
-        produced = Produced(
-            answer.text, answer.thinking, self._usage(turn, end, tokens), timing, answer.deltas
-        )
-        await self._outcomes.end(turn.job, verdict, produced)
-
-    def _usage(self, turn: Turn, end: RunEnd | None, tokens: int) -> Usage:
-        pace, chars = self.paces[turn.job.request.model], len(turn.rendered.text)
-        total, cached = pace.tokens_of(chars), pace.tokens_of(turn.cached_chars)
-        computed = end.computed_tokens if end else None
-        if computed is None or (end is not None and end.tokens == 0):
-            return Usage(total, tokens, min(cached, total), cached_estimated=True)
-        if cached < max(8, computed // 20):  # the shared beginning is a template's header at most
-            return Usage(computed, tokens, 0)
-        cached = min(cached, max(0, total - computed))
-        return Usage(computed + cached, tokens, cached, cached_estimated=cached > 0)
-
-    def _learn(self, turn: Turn, end: RunEnd | None, ttft_ms: float | None) -> None:
-        if end is None or not end.tokens:
-            return
-        pace = self.paces[turn.job.request.model]
-        self._counters.busy_s += end.run_ms / 1000
-        if end.computed_tokens is not None and end.prefill_ms is not None:
-            chars = len(turn.rendered.text)
-            cold = turn.cached_chars * 20 < chars
-            pace.learn_prefill(chars, end.computed_tokens, end.prefill_ms, cold=cold)
-        pace.learn_run(end.run_ms / 1000, ttft_ms, _rate(end))
-
-
-def _rate(end: RunEnd) -> float | None:
-    """Return the tokens per second after the first; None where there is nothing to divide."""
-    return (end.tokens - 1) * 1000 / end.generate_ms if end.generate_ms and end.tokens > 1 else None
+    async def _finish(self, turn: Turn, verdict: Ended) -> None:
+        job, answer, pace = turn.job, turn.answer, self.paces[turn.job.request.model]
+        timing = turn.timing(self._journal.now() - job.queued_at)
+        turn.teach(pace, timing.ttft_ms)
+        self._counters.busy_s += turn.end.run_ms / 1000 if turn.end else 0.0
+        produced = Produced(answer.text, answer.thinking, turn.usage(pace), timing, answer.deltas)
+        await self._outcomes.end(job, verdict, produced)

@@ -8,8 +8,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from rkllm_mqtt.core.answers import bare_text
+from rkllm_mqtt.core.answers import bare_text, without_answer
 from rkllm_mqtt.core.chat import Address, ChatRequest
+from rkllm_mqtt.core.errors import Code, Fault
 from rkllm_mqtt.core.job import Delivery, JobRecord
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.logs import get_logger
@@ -22,6 +23,11 @@ log = get_logger(__name__)
 _IN_FLIGHT = 200
 """Outcomes handed to the session at once; the others wait on disk."""
 _RETRY_S = 2.0
+_TOO_LARGE = Fault(
+    Code.TOO_LARGE,
+    "the broker takes no message as large as this answer",
+    "Ask for a shorter one with `max_tokens` or `reply_bytes`, or raise the broker's limit.",
+)
 
 Publish = Callable[[Outbound], "asyncio.Future[PublishOutcome]"]
 
@@ -77,7 +83,7 @@ class Outbox:
         if not request.reply_qos:
             self._publish(_message(job.address, request, outcome))
         elif self._connected() and self._in_flight < _IN_FLIGHT:
-            self._hand_over(job.seq, _message(job.address, request, outcome))
+            self._hand_over(job.seq, job.address, request, outcome)
         else:
             self._backlog.append(job.seq)
             self._wake.set()
@@ -90,7 +96,7 @@ class Outbox:
         if record.delivery is Delivery.PENDING and record.seq in self._backlog:
             self._backlog.remove(record.seq)
         if request.reply_qos and record.delivery is not Delivery.DONE:
-            self._hand_over(record.seq, _message(address, request, record.outcome))
+            self._hand_over(record.seq, address, request, record.outcome)
         else:
             self._publish(_message(address, request, record.outcome))
 
@@ -121,31 +127,42 @@ class Outbox:
                     address = Address.from_json(record.address, record.target, record.client)
                     if request.retain:
                         self._keep_last(address, record.outcome)
-                    self._hand_over(seq, _message(address, request, record.outcome))
+                    self._hand_over(seq, address, request, record.outcome)
 
-    def _hand_over(self, seq: int, message: Outbound) -> None:
+    def _hand_over(self, seq: int, address: Address, request: ChatRequest, outcome: bytes) -> None:
         self._in_flight += 1
-        task = asyncio.ensure_future(self._deliver(seq, self._publish(message)))
+        published = self._publish(_message(address, request, outcome))
+        task = asyncio.ensure_future(self._deliver(seq, address, request, outcome, published))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _deliver(self, seq: int, published: "asyncio.Future[PublishOutcome]") -> None:
+    async def _deliver(
+        self,
+        seq: int,
+        address: Address,
+        request: ChatRequest,
+        outcome: bytes,
+        published: "asyncio.Future[PublishOutcome]",
+    ) -> None:
         try:
-            outcome = await published
+            result = await published
+            if result is PublishOutcome.TOO_LARGE:
+                # Another broker than the one it was cut for: its sender waits for an end all the same.
+                result = await self._publish(_message(address, request, without_answer(outcome, _TOO_LARGE)))
         finally:
             self._in_flight -= 1
             self._wake.set()
-        if outcome is PublishOutcome.RETRY:
+        if result is PublishOutcome.RETRY:
             # Over quota, or the daemon is ending: it stays in the outbox.
             await asyncio.sleep(_RETRY_S)
             self._backlog.append(seq)
             self._wake.set()
             return
         delivery = Delivery.DONE
-        if outcome is not PublishOutcome.DELIVERED:
+        if result is not PublishOutcome.DELIVERED:
             delivery = Delivery.REFUSED
-            self.refused = outcome.value
-            log.error("outcome_refused", job=seq, reason=outcome.value)
+            self.refused = result.value
+            log.error("outcome_refused", job=seq, reason=result.value)
         try:
             await self._journal.delivered(seq, delivery)
         except StoreError as exc:
@@ -157,6 +174,7 @@ def _message(address: Address, request: ChatRequest, outcome: bytes) -> Outbound
         address.reply,
         bare_text(outcome) if request.text else outcome,
         qos=request.reply_qos,
+        content_type="text/plain" if request.text else "application/json",
         correlation_data=address.correlation_data,
         user_properties=address.user_properties,
     )

@@ -98,7 +98,7 @@ class Outcomes:
             payload_bytes=self._payload_limit(),
         )
         delivery = Delivery.PENDING if job.request.reply_qos else Delivery.NONE
-        stored = await self._store(lambda: self._journal.finish(job.seq, verdict.event, outcome, delivery))
+        stored = await self.keep(lambda: self._journal.finish(job.seq, verdict.event, outcome, delivery))
         self._live.forget(job)
         self._count(verdict.event, produced.usage)
         if stored:
@@ -121,8 +121,8 @@ class Outcomes:
         except StoreError as exc:
             log.error("journal_write_failed", reason=str(exc), hint=exc.hint)
 
-    async def _store(self, write: Callable[[], Awaitable[object]]) -> bool:
-        """Write until it is on disk: an outcome that cannot be stored is withheld. False: one was there."""
+    async def keep(self, write: Callable[[], Awaitable[object]]) -> bool:
+        """Write until it is on disk: what cannot be stored is withheld. False: the journal knows better."""
         while True:
             try:
                 await write()

@@ -66,9 +66,10 @@ class Reporter:
         members, reasons = self._views.health()
         return {
             "at": int(time.time()),
+            "boot_id": members.get("boot_id"),
             "status": assess(reasons),
             "reasons": [reason.members() for reason in reasons],
-            **members,
+            **{key: value for key, value in members.items() if key != "boot_id"},
         }
 
     def announce(self) -> None:

@@ -14,6 +14,7 @@ from rkllm_mqtt.app import build_renderers
 from rkllm_mqtt.core.job import JobState, Priority
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.dispatcher import Dispatcher
+from rkllm_mqtt.gate import Gate
 from rkllm_mqtt.outcomes import Outcomes
 from rkllm_mqtt.runtime.slot import Slot
 
@@ -46,6 +47,7 @@ class Kit:
             build_renderers(self.slot),
             self.outcomes,
             send=self._send,
+            unloadable=Gate(self.slot, journal, config.runtime.restart_max_s).unloadable,
             on_change=self._moved.set,
         )
         self._model = config.models[0].id
@@ -286,7 +288,7 @@ async def test_a_run_that_takes_too_long_ends_with_what_there_is(tmp_path):
 @in_loop
 async def test_replacing_the_worker_is_no_fault_of_the_job_in_it(tmp_path):
     async with dispatching(tmp_path, FAULTY, max_attempts=1) as kit:
-        job = await kit.ask("q1", "count to 300")
+        job = await kit.ask("q1", "count to 100")
         await kit.running("q1")
         await kit.ask("q2")
         kit.slot.restart()

@@ -1,6 +1,7 @@
 """The promise of `outbox.py`: a stored outcome reaches the broker, with the same bytes, whatever happens."""
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 
 import pytest
@@ -145,11 +146,27 @@ async def test_a_broker_over_quota_is_asked_again(tmp_path):
         assert kit.outbox.refused is None
 
 
-@pytest.mark.parametrize("verdict", [PublishOutcome.REFUSED, PublishOutcome.TOO_LARGE])
 @in_virtual_time
-async def test_a_refused_outcome_is_given_up_and_told_and_a_resend_asks_again(tmp_path, verdict):
+async def test_an_outcome_above_the_brokers_limit_ends_as_too_large(tmp_path):
     async with outbox_on(tmp_path) as kit:
-        kit.broker.verdicts = [verdict]
+        kit.broker.verdicts = [PublishOutcome.TOO_LARGE]
+        job = await kit.finished()
+        kit.outbox.post(job, b'{"id":"q1","text":"hi","thinking":"","status":"ok","finish_reason":"stop"}')
+        await kit.settled()
+        sent = json.loads(kit.broker.got[-1].payload)
+        assert sent["error"]["code"] == "too_large"
+        assert (sent["id"], sent["text"], sent["status"]) == ("q1", "", "error")
+        assert await kit.delivery(job) is Delivery.DONE
+
+
+@pytest.mark.parametrize(
+    "verdicts", [[PublishOutcome.REFUSED], [PublishOutcome.TOO_LARGE, PublishOutcome.TOO_LARGE]]
+)
+@in_virtual_time
+async def test_a_refused_outcome_is_given_up_and_told_and_a_resend_asks_again(tmp_path, verdicts):
+    async with outbox_on(tmp_path) as kit:
+        kit.broker.verdicts = list(verdicts)
+        verdict = verdicts[-1]
         job = await kit.finished()
         kit.outbox.post(job, b'{"text":"hi"}')
         await kit.settled()
@@ -157,7 +174,7 @@ async def test_a_refused_outcome_is_given_up_and_told_and_a_resend_asks_again(tm
         assert await kit.delivery(job) is Delivery.REFUSED
         kit.outbox.again(await kit.journal.record(job.seq), job.address)
         await kit.settled()
-        assert len(kit.broker.got) == 2
+        assert len(kit.broker.got) == len(verdicts) + 1
         assert await kit.delivery(job) is Delivery.DONE
 
 

@@ -138,7 +138,7 @@ def build_outcome(final: Final, *, reply_bytes: int, payload_bytes: int) -> byte
     Args:
         final: With its whole text.
         reply_bytes: Longest text, bytes.
-        payload_bytes: Longest JSON payload, bytes; the rest is cut from the text, then from the thoughts.
+        payload_bytes: Longest JSON payload, bytes; the rest is cut from the thoughts, then from the text.
             What is left when both are empty is never cut.
     """
     members = final.members()
@@ -146,13 +146,20 @@ def build_outcome(final: Final, *, reply_bytes: int, payload_bytes: int) -> byte
     if len(text) < len(final.text):
         members["text"], members["truncated"] = text, True
     payload = encode(members)
-    for part in ("text", "thinking"):
+    for part in ("thinking", "text"):
         if len(payload) > payload_bytes and members[part]:
             rest = len(encode({**members, part: ""}))
             members[part] = cut_to_json(members[part], payload_bytes - rest)
             members["truncated"] = True
             payload = encode(members)
     return payload
+
+
+def without_answer(outcome: bytes, fault: Fault) -> bytes:
+    """Return a stored outcome as the error that goes in its place where it cannot be published."""
+    members = json.loads(outcome)
+    members.update(status="error", text="", thinking="", finish_reason="error", error=error_members(fault))
+    return encode(members)
 
 
 def bare_text(outcome: bytes) -> bytes:

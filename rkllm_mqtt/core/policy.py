@@ -55,10 +55,11 @@ def after_slot_lost(crashes: int, max_attempts: int, reason: str) -> Retry | Giv
     """
     if crashes < max_attempts:
         return Retry()
+    often = "once" if crashes == 1 else f"{crashes} times"
     return GiveUp(
         Fault(
             Code.SLOT_FAILED,
-            f"the model process was lost {crashes} times while it worked on this prompt: {reason}",
+            f"the model process was lost {often} while it worked on this prompt: {reason}",
             "Change the prompt or its parameters; `rkllm-mqtt doctor` looks at the board.",
         )
     )

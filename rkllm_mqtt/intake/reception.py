@@ -145,7 +145,9 @@ class Reception:
                 message.payload, text=text, client=client, capabilities=self._neighbours.capabilities()
             )
         except RequestError as exc:
-            request_id = where.id or (None if text else peek_id(message.payload))
+            request_id = where.id
+            if request_id is None and not text and exc.fault.code is not Code.TOO_LARGE:
+                request_id = peek_id(message.payload)
             self._rejections.reject(address, exc.fault, request_id=request_id, text=text)
             self._neighbours.ack(message)
             return
@@ -311,7 +313,10 @@ class Reception:
                 )
             wanted = parse_cancel(message.payload, where.id)
         except RequestError as exc:
-            self._rejections.reject(address, exc.fault, request_id=None, text=False)
+            # `reply` is for outcomes, which a bad payload of a cancel is not; a bad topic is told there too.
+            self._rejections.reject(
+                address, exc.fault, request_id=None, text=False, outcome=bool(where.problem)
+            )
             self._neighbours.ack(message)
             return
         if wanted is None:

@@ -24,7 +24,9 @@ class Rejections:
         self._counters = counters
         self._send = send
 
-    def reject(self, address: Address, fault: Fault, *, request_id: str | None, text: bool) -> None:
+    def reject(
+        self, address: Address, fault: Fault, *, request_id: str | None, text: bool, outcome: bool = True
+    ) -> None:
         """Publish a rejection.
 
         Args:
@@ -32,6 +34,7 @@ class Rejections:
             fault: Why.
             request_id: Of the request, as far as it could be read.
             text: The sender reads bare text and gets no event.
+            outcome: Whether a request has come to its end by this; else only the event is told.
         """
         self._counters.rejected += 1
         log.info("request_rejected", client=address.mailbox.client, code=fault.code.value)
@@ -50,7 +53,6 @@ class Rejections:
             deltas=0,
             fault=fault,
         )
-        outcome = encode(final.members())
         if not text:
             event = {
                 "type": "rejected",
@@ -67,7 +69,9 @@ class Rejections:
                 "error": error_members(fault),
             }
             self._publish(address, address.event, encode(event))
-        self._publish(address, address.reply, bare_text(outcome) if text else outcome)
+        if outcome:
+            payload = encode(final.members())
+            self._publish(address, address.reply, bare_text(payload) if text else payload)
 
     def _publish(self, address: Address, topic: str, payload: bytes) -> None:
         self._send(

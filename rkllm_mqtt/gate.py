@@ -1,0 +1,44 @@
+"""Decide whether a new job may come in, beside the limits that the intake counts itself."""
+
+from rkllm_mqtt.core.errors import Code, Fault
+from rkllm_mqtt.runtime.slot import Slot
+from rkllm_mqtt.store.journal import Journal
+
+FAILED_LOADS = 3
+"""So many failed loads in a row, and jobs of that model are told instead of kept waiting."""
+
+_RETRY_S = 60
+
+
+class Gate:
+    """Open, or closed for a reason."""
+
+    def __init__(self, slot: Slot, journal: Journal, retry_after_s: float) -> None:
+        """Keep the arguments; `retry_after_s` is told when a model cannot be loaded."""
+        self._slot = slot
+        self._journal = journal
+        self._retry_after_s = retry_after_s
+        self.draining = False
+        """An administrator wants the queue worked off."""
+        self.stopping = False
+
+    @property
+    def accepting(self) -> bool:
+        """Return whether new prompts are taken at all."""
+        return not (self.draining or self.stopping)
+
+    def refusal(self, model_id: str) -> Fault | None:
+        """Return why no new job of a model is taken now; None when it is."""
+        if self.draining:
+            hint = "An administrator can `resume` it."
+            return Fault(Code.PAUSED, "the daemon is draining its queue", hint, _RETRY_S)
+        if self._journal.full:
+            return Fault(Code.INTERNAL, "the disk is full", "Free some space on the board.", _RETRY_S)
+        return self.unloadable(model_id)
+
+    def unloadable(self, model_id: str) -> Fault | None:
+        """Return why a model cannot be loaded, once that has failed often enough to be believed."""
+        problem = self._slot.problem
+        if problem is None or self._slot.load_failures < FAILED_LOADS or model_id != self._slot.wanted:
+            return None
+        return Fault(Code.MODEL_ERROR, problem.message, problem.hint, self._retry_after_s)

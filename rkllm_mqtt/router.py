@@ -1,0 +1,69 @@
+"""Bring each message to the part that it is for; hold the broker back when they come too fast."""
+
+import asyncio
+from collections.abc import Callable
+
+from rkllm_mqtt.admin import Admin
+from rkllm_mqtt.core.live import Counters
+from rkllm_mqtt.core.topics import AdminTopic, ClientTopic, OwnStatus, Topics
+from rkllm_mqtt.intake.reception import Reception
+from rkllm_mqtt.logs import get_logger
+from rkllm_mqtt.mqtt.messages import Inbound, Outbound
+from rkllm_mqtt.mqtt.session import Session
+
+log = get_logger(__name__)
+
+_HIGH_BACKLOG = 2_000
+"""Messages between receipt and commit beyond which no more are read from the broker."""
+
+
+class Router:
+    """Takes every message that the session delivers."""
+
+    def __init__(
+        self,
+        topics: Topics,
+        session: Session,
+        reception: Reception,
+        admin: Admin,
+        counters: Counters,
+        stopping: Callable[[], bool],
+    ) -> None:
+        """Keep the arguments; `stopping` says whether we are about to be offline ourselves."""
+        self._topics = topics
+        self._session = session
+        self._reception = reception
+        self._admin = admin
+        self._counters = counters
+        self._stopping = stopping
+        self._work: set[asyncio.Task[None]] = set()
+        self._held_back: asyncio.Task[None] | None = None
+
+    def take(self, message: Inbound) -> None:
+        """Route one message."""
+        match self._topics.parse(message.topic):
+            case ClientTopic() as where:
+                self._reception.take(message, where)
+                if self._reception.backlog > _HIGH_BACKLOG and self._held_back is None:
+                    self._session.pause_reading()
+                    self._held_back = asyncio.create_task(self._read_again(), name="read-again")
+            case AdminTopic(command):
+                self._session.ack(message)
+                if message.payload and not message.retain:
+                    task = asyncio.create_task(self._admin.take(command, message.payload), name="admin")
+                    self._work.add(task)
+                    task.add_done_callback(self._work.discard)
+            case OwnStatus():
+                self._session.ack(message)
+                if message.payload == b"offline" and not self._stopping():
+                    # An old will came late, or another daemon has our name: we are here.
+                    self._session.publish(Outbound(message.topic, b"online", qos=1, retain=True))
+            case None:
+                self._counters.invalid_topics += 1
+                log.warning("invalid_topic", levels=message.topic.count("/") + 1, bytes=len(message.topic))
+                self._session.ack(message)
+
+    async def _read_again(self) -> None:
+        await self._reception.drained()
+        self._held_back = None
+        self._session.resume_reading()
