@@ -12,6 +12,7 @@ from rkllm_mqtt.config import Config
 from rkllm_mqtt.runtime.order import RunOrder
 from rkllm_mqtt.runtime.run import Run, RunEnd
 from rkllm_mqtt.runtime.slot import Slot
+from rkllmrt import simulator
 
 PATIENCE_S = 30.0
 """Longest wait of a test for something that must come."""
@@ -44,9 +45,15 @@ def slot_config(*files: Path, **settings: Any) -> Config:
     model = {key: settings.pop(key) for key in ("context_tokens", "template", "thinking") if key in settings}
     top = {key: settings.pop(key) for key in ("models", "limits", "journal", "mqtt") if key in settings}
     models = [{"id": file.stem, "file": file, **model} for file in files]
+    library = _simulator(settings.pop("simulator_version", "1.3.1"))
     return Config.model_validate(
-        {"node": "rock", "models": models, "runtime": {"simulator": True, **settings}, **top}
+        {"node": "rock", "models": models, "runtime": {"library": library, **settings}, **top}
     )
+
+
+@functools.cache
+def _simulator(version: str) -> Path:
+    return simulator.build(version)
 
 
 class Asked:
