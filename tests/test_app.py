@@ -68,7 +68,7 @@ def test_a_missing_model_leaves_the_daemon_online_and_a_repair_needs_no_restart(
 
 def test_a_load_that_takes_long_is_told_to_who_waits(unloaded, tmp_path):
     file = tmp_path / "slow.sim"
-    file.write_text("rkllm-simulator 1\nprofile: instant\nload_ms: 4000\n")
+    file.write_text("rkllm-simulator 1\nprofile: instant\nload_ms: 3500\n")
     daemon, watcher = unloaded(profile="", models=[{"id": "slow", "file": str(file)}])
     watcher.reply(f"rkllm/{daemon.node}/status")
     box = daemon.client("app")

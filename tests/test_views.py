@@ -84,9 +84,6 @@ def test_the_queue_is_true_while_a_run_goes_on(launch):
     watcher.publish(f"{box}/cancel", {"all": True})
     idle = watcher.wait(lambda m: m.topic == topic and m.json["state"] == "idle" and m.at > told[-1].at).json
     assert (idle["length"], idle["running"], idle["oldest_wait_s"], idle["eta_s"]) == (0, [], 0, None)
-    stats = watcher.wait(lambda m: m.topic.endswith("/stats") and m.json["jobs_cancelled_total"] == 3).json
-    assert stats["jobs_accepted_total"] == 3
-    assert stats["jobs_succeeded_total"] == 0
 
 
 def test_an_old_driver_is_a_reason_to_worry(launch, tmp_path):
