@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rkllm_mqtt.admin import Admin
+from rkllm_mqtt.backpressure import BackPressure
 from rkllm_mqtt.commanding import build_commands
 from rkllm_mqtt.config import Config, ConfigError
 from rkllm_mqtt.confirmations import Confirmations
@@ -68,6 +69,7 @@ class Daemon:
         self._topics = Topics(config.base, config.node, config.groups, config.reply_topics)
         self._live, self._counters = LiveJobs(), Counters()
         self._slot = Slot(config, self._slot_changed)
+        self._pressure = BackPressure(lambda: self._session.unsent_bytes, self._slot.hold, self._slot.release)
         self._gate = Gate(self._slot, journal, config.runtime.restart_max_s)
         self._session = Session(
             config.mqtt,
@@ -310,7 +312,9 @@ class Daemon:
     def _send(self, message: Outbound) -> bool:
         """Publish an event or a delta; it is dropped while the broker is away."""
         if message.qos == 0:
-            return self._session.send(message)
+            sent = self._session.send(message)
+            self._pressure.sent()
+            return sent
         # Events that belong to messages of a connection that is still being set up are worth keeping too.
         if not self._session.connected and self._session.unacknowledged > _EVENTS_KEPT:
             return False

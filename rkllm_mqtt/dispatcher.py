@@ -23,6 +23,7 @@ from rkllm_mqtt.outcomes import Outcomes, Produced
 from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.render.renderer import Renderer
 from rkllm_mqtt.runtime.order import RunOrder
+from rkllm_mqtt.runtime.run import RunEnd
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
 from rkllm_mqtt.turn import Turn
@@ -214,11 +215,17 @@ class Dispatcher:
         )
         answer = Answer(job, self._send, interval_s=self._config.delta_interval_ms / 1000)
         run = self._slot.submit(order, answer.take)
+        run.ended.add_done_callback(self._made_room)
         cached_chars = common_prefix(self._last_prompt, rendered.text)
         self._last_prompt = rendered.text
         turn = Turn(job, run, answer, rendered, cached_chars)
         self._turns.append(turn)
         return turn
+
+    def _made_room(self, _ended: "asyncio.Future[RunEnd]") -> None:
+        """A run has ended: stage the next one now, before its own outcome is stored."""
+        if self._tasks is not None:
+            self._fill(self._tasks)
 
     def _make_room(self) -> None:
         """Take the staged job back when one of a higher class waits."""

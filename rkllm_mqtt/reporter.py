@@ -91,11 +91,13 @@ class Reporter:
 
     async def run_queue(self) -> None:
         """Publish the queue on change; cancelled by the daemon's task group."""
+        loop = asyncio.get_running_loop()
         while True:
             self._changed.clear()
+            due = loop.time() + _QUEUE_S
             members = self._tell_queue(force=False)
             # At most one message a second; a change within the pause waits for its end.
-            await asyncio.sleep(_QUEUE_S)
+            await asyncio.sleep(due - loop.time())
             if not members["running"]:  # else its tokens and its time change all along
                 await self._changed.wait()
 

@@ -94,6 +94,8 @@ class Reception:
         self._rejections = rejections
         self._neighbours = neighbours
         self._tasks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._admitting: Counter[str] = Counter()
         """New jobs of each client that are being committed."""
         self.closed = False
@@ -123,8 +125,7 @@ class Reception:
 
     async def drained(self) -> None:
         """Wait until every message taken so far is acknowledged."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._idle.wait()
 
     # requests
 
@@ -343,7 +344,13 @@ class Reception:
     def _start(self, work: Awaitable[None], message: Inbound) -> None:
         task = asyncio.ensure_future(self._guarded(work, message))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._idle.clear()
+        task.add_done_callback(self._taken)
+
+    def _taken(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not self._tasks:
+            self._idle.set()
 
     async def _guarded(self, work: Awaitable[None], message: Inbound) -> None:
         """Outermost line of a message's task: a bug of ours must not stop the intake, nor block the acks."""

@@ -149,6 +149,12 @@ class Session:
         """Return how many QoS 1 messages are in memory: waiting to be sent, or sent and not acknowledged."""
         return self._window.waiting + self._window.under_way
 
+    @property
+    def unsent_bytes(self) -> int:
+        """Return the bytes that the network has not taken yet; 0 while there is no connection."""
+        exchange = self._connector.exchange
+        return exchange.driver.unsent if self.connected and exchange is not None else 0
+
     def publish(self, message: Outbound) -> asyncio.Future[PublishOutcome]:
         """Publish, and tell in the future what became of it.
 

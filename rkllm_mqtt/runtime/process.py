@@ -94,6 +94,16 @@ class WorkerProcess(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(encode_frame(frame))
 
+    def pause_reading(self) -> None:
+        """Take no more frames: the worker then waits, and the library with it."""
+        if isinstance(self._transport, asyncio.Transport) and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take frames again."""
+        if isinstance(self._transport, asyncio.Transport) and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def kill(self, reason: str) -> None:
         """End the process at once; `gone` follows."""
         if self._process is None or self.gone.done():

@@ -108,6 +108,16 @@ class Slot:
         self.loaded = None
         self._recycle.set()
 
+    def hold(self) -> None:
+        """Let the library wait: what it makes cannot be sent as fast."""
+        if self._worker is not None:
+            self._worker.pause_reading()
+
+    def release(self) -> None:
+        """Let the library go on."""
+        if self._worker is not None:
+            self._worker.resume_reading()
+
     def submit(self, order: RunOrder, on_pieces: Callable[[Sequence[Any], int], None]) -> Run:
         """Hand a run to the worker.
 

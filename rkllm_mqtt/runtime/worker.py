@@ -160,6 +160,8 @@ class Worker:
             current.abort()
 
     def _next_run(self) -> Frame | None:
+        if not self._waiting:
+            rkllmrt.fflush_c()  # what the library has printed can wait while there is work
         with self._changed:
             while not self._waiting and not self._closing:
                 self._changed.wait()
@@ -178,7 +180,6 @@ class Worker:
         end = current.run()
         with self._changed:
             self._current = None
-        rkllmrt.fflush_c()
         self.send(end)
         return not end.get("stuck", False)
 
