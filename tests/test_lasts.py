@@ -53,6 +53,7 @@ async def test_the_client_that_was_silent_longest_gives_way(tmp_path):
         for name in ("a", "b", "c", "a", "d"):
             lasts.keep(address(name), name.encode())
         assert retained(sent) == {"a": b"a", "c": b"c", "d": b"d"}
+        assert [message.topic for message in sent if not message.payload] == ["rkllm/rock/client/b/last"]
 
 
 @in_virtual_time

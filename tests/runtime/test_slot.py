@@ -234,10 +234,13 @@ async def test_every_failure_of_a_load_is_a_reason(model, lines, said):
 
 @in_loop
 async def test_a_load_that_takes_too_long_is_given_up():
-    async with running(slot_config(MODELS / "slow_load.sim", load_timeout_s=0.5), wait=False) as live:
+    config = slot_config(MODELS / "slow_load.sim", load_timeout_s=0.5, restart_max_s=0.05)
+    async with running(config, wait=False) as live:
         problem = await failed(live)
         assert "did not load in time" in problem.message
         assert "load_timeout_s" in problem.hint
+        await live.until(lambda slot: slot.load_failures == 2)  # its process was ended, and another tried
+        assert live.slot.pid is None
 
 
 @in_loop
