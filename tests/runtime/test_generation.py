@@ -214,8 +214,9 @@ def test_a_run_is_not_over_while_its_abort_is_under_way():
     abort = threading.Thread(target=generation.abort)
     abort.start()
     model.aborting.wait()
-    assert not over.wait(0.05)
+    ended_too_soon = over.wait(0.05)
     model.go_on.set()
     run.join()
     abort.join()
+    assert not ended_too_soon
     assert ends[0]["reason"] == "aborted"

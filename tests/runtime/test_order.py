@@ -62,12 +62,14 @@ def test_a_forbidden_simulator_never_plays_when_nothing_is_installed(missing):
 
 def test_every_setting_of_the_runtime_reaches_the_library(installed):
     runtime = {"version": "1.2.3", "enabled_cpus": 3, "cpu_mask": 112, "npu_domain": 2, "embed_flash": True}
+    runtime["abort_grace_s"] = 2
     model = {"id": "q", "file": "/q.rkllm", "context_tokens": 2048, "sampling": {"temperature": 0.5}}
     made = config(runtime, models=[model], limits={"max_tokens": 900})
     frame = load_order(made, made.models[0]).frame()
     assert frame["op"] == "load"
     assert (frame["library"], frame["version"], frame["file"]) == (str(installed), "1.2.3", "/q.rkllm")
     assert frame["raw"] is True
+    assert frame["orphan_grace_s"] == 2 * made.runtime.abort_grace_s == 4
     assert frame["params"] == {
         "skip_special_token": False,
         "max_context_len": 2048,
