@@ -1,5 +1,7 @@
 # The whole interface. `make run` and `make test` set up what they need themselves.
 PY := .venv/bin/python
+# Tests wait for processes and brokers more than they compute: one more than there are cores.
+JOBS := $(shell expr $$(nproc) + 1)
 
 .PHONY: setup run test check bench test-clients clean
 
@@ -10,7 +12,7 @@ run: setup
 	@.venv/bin/rkllm-mqtt demo
 
 test: setup
-	@.venv/bin/pytest -q -m "not clients"
+	@.venv/bin/pytest -q -m "not clients" -n $(JOBS) --dist worksteal
 
 check: setup
 	@.venv/bin/ruff format --check .
@@ -24,7 +26,7 @@ bench: setup
 
 test-clients: setup
 	@scripts/setup-clients
-	@.venv/bin/pytest -q -m clients
+	@.venv/bin/pytest -q -m clients tests/clients
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .clients
