@@ -35,7 +35,7 @@ from rkllmrt.inputs import (
     TokenInput,
     VideoEmbeds,
 )
-from rkllmrt.libc import fflush_c
+from rkllmrt.libc import fflush_c, line_buffer_c_stdout
 from rkllmrt.library import Library, open_library
 from rkllmrt.model import Model
 from rkllmrt.params import ModelParams, RunParams, Sampling
@@ -84,5 +84,6 @@ __all__ = [
     "choose_cpus",
     "fflush_c",
     "identify",
+    "line_buffer_c_stdout",
     "open_library",
 ]

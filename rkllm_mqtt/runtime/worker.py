@@ -57,6 +57,7 @@ class Worker:
         try:
             self._model = self._load(order)
         except Exception as exc:  # noqa: BLE001 - whatever failed, the daemon must be told why before we end
+            rkllmrt.fflush_c()  # its last lines are the reason
             self.send(
                 {"t": "failed", "message": str(exc) or type(exc).__name__, "hint": getattr(exc, "hint", "")}
             )
@@ -214,6 +215,7 @@ def _raise_open_files() -> None:
 
 def main() -> int:
     """Serve the daemon at the other end of the descriptor named on the command line."""
+    rkllmrt.line_buffer_c_stdout()
     return Worker(socket.socket(fileno=int(sys.argv[1]))).serve()
 
 

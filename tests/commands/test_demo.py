@@ -194,7 +194,10 @@ def test_the_embedded_broker_takes_3_1_1_after_refusing_5(tmp_path: Path, somewh
 
 
 def test_a_childs_lines_come_whole_and_its_last_ones_are_kept() -> None:
-    script = "import sys; sys.stdout.write('one\\ntw'); sys.stdout.flush(); print('o'); sys.exit('three')"
+    script = (
+        "import sys; sys.stdout.write('one\\ntw'); sys.stdout.flush();"
+        " print('o', flush=True); sys.exit('three')"
+    )
     child = Child("script", [sys.executable, "-c", script])
     lines: list[str] = []
     while not child.is_silent:
