@@ -32,7 +32,10 @@ class Confirmations:
         if job in staged:
             place = staged.index(job) + 1
         elif job in self._live.waiting:
-            place = len(staged) + self._live.waiting.place_of_newest(job.priority)
+            waiting = self._live.waiting
+            place = len(staged) + (
+                waiting.place_of(job) if duplicate else waiting.place_of_newest(job.priority)
+            )
         job.shown_position = place
         publish_event(
             self._send,

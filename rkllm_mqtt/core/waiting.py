@@ -109,6 +109,11 @@ class WaitingJobs:
         """Return how many jobs of a client wait."""
         return self._by_client.get(client, 0)
 
+    def place_of(self, job: Job) -> int:
+        """Return the place, from 1, of a job that waits; takes as long as its class."""
+        higher = sum(len(jobs) for other, jobs in self._classes.items() if other < job.priority)
+        return higher + 1 + list(self._classes[job.priority]).index(job.seq)
+
     def place_of_newest(self, priority: Priority) -> int:
         """Return the place, from 1, of the last job of a class."""
         return sum(len(jobs) for other, jobs in self._classes.items() if other <= priority)

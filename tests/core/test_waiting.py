@@ -29,6 +29,7 @@ def check(waiting, model):
         assert waiting.first(priority) is (of_class[0] if of_class else None)
         if of_class:
             assert waiting.place_of_newest(priority) == ordered.index(of_class[-1]) + 1
+    assert [waiting.place_of(job) for job in ordered] == list(range(1, len(ordered) + 1))
     for client in CLIENTS:
         assert waiting.of_client(client) == sum(job.client == client for job in model)
 

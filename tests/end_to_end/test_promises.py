@@ -171,6 +171,20 @@ def test_a_duplicate_of_a_waiting_request_moves_its_answer_to_the_new_response_t
     assert not watcher.on(f"{box}/old")
 
 
+def test_a_duplicate_of_a_waiting_request_is_told_its_own_place(launch):
+    daemon, watcher = launch(environment=SLOW)
+    box = daemon.client("app")
+    watcher.publish(f"{box}/request/run", {"prompt": "story 400 tokens", "stream": True})
+    first_delta(watcher, box, "run")
+    for name in ("a", "b", "c", "d"):
+        watcher.publish(f"{box}/request/{name}", {"prompt": "waits"})
+        watcher.wait(lambda m, name=name: m.topic == f"{box}/event/{name}" and m.json["type"] == "accepted")
+    watcher.publish(f"{box}/request/b", {"prompt": "waits"})
+    told = watcher.wait(lambda m: m.topic == f"{box}/event/b" and m.json.get("duplicate"))
+    assert told.json["position"] == 2
+    assert told.json["queue_length"] == 4
+
+
 def test_a_deadline_ends_a_running_and_a_waiting_request(launch):
     daemon, watcher = launch(environment=SLOW)
     box = daemon.client("app")
