@@ -215,14 +215,14 @@ class Dispatcher:
         )
         answer = Answer(job, self._send, interval_s=self._config.delta_interval_ms / 1000)
         run = self._slot.submit(order, answer.take)
-        run.ended.add_done_callback(self._made_room)
+        run.ended.add_done_callback(self._run_ended)
         cached_chars = common_prefix(self._last_prompt, rendered.text)
         self._last_prompt = rendered.text
         turn = Turn(job, run, answer, rendered, cached_chars)
         self._turns.append(turn)
         return turn
 
-    def _made_room(self, _ended: "asyncio.Future[RunEnd]") -> None:
+    def _run_ended(self, _ended: "asyncio.Future[RunEnd]") -> None:
         """A run has ended: stage the next one now, before its own outcome is stored."""
         if self._tasks is not None:
             self._fill(self._tasks)

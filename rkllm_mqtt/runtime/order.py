@@ -106,7 +106,7 @@ def load_order(config: Config, model: ModelConfig | None) -> LoadOrder:
         "max_context_len": model.context_tokens if model else _DEMO_CONTEXT_TOKENS,
     }
     if model is not None:
-        params["max_new_tokens"] = config.limits.max_tokens
+        params["max_new_tokens"] = min(config.limits.max_tokens, model.context_tokens)
         params.update(model.sampling.model_dump(exclude_none=True))
     if runtime.enabled_cpus is not None:
         params["enabled_cpus_num"] = runtime.enabled_cpus
