@@ -6,6 +6,7 @@ the outbox, `offline`, the worker, the journal.
 
 import asyncio
 import contextlib
+import gc
 import signal
 import uuid
 from collections.abc import Mapping
@@ -227,6 +228,10 @@ class Daemon:
         self._log_topic.install(loop)
         try:
             await self._recover()
+            # What the imports made lives as long as we do: a full collection that walks through all of it
+            # would stop every answer for tens of milliseconds.
+            gc.collect()
+            gc.freeze()
             async with asyncio.TaskGroup() as tasks:
                 running = [
                     tasks.create_task(work, name=name)
