@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rkllm_mqtt.core.answers import delta, encode
+from rkllm_mqtt.core.chat import Address
 from rkllm_mqtt.core.deltas import Coalescer, Piece
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.mqtt.messages import Outbound
@@ -23,17 +24,18 @@ def publish_event(send: Send, job: Job, kind: str, **members: Any) -> None:
     if job.request.text:
         return
     payload = {"type": kind, "n": job.next_event(), "id": job.id, **members}
-    send(outbound(job, job.address.event, encode(payload), qos=1))
+    send(outbound(job.address, job.address.event, encode(payload), qos=1))
 
 
-def outbound(job: Job, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> Outbound:
-    """Return a message that carries what the request wants echoed."""
-    address = job.address
+def outbound(
+    address: Address, topic: str, payload: bytes, *, qos: int, content_type: str | None = None
+) -> Outbound:
+    """Return a message that carries what the request of this address wants echoed."""
     return Outbound(
         topic,
         payload,
         qos=qos,
-        retain=retain,
+        content_type=content_type,
         correlation_data=address.correlation_data,
         user_properties=address.user_properties,
     )
@@ -132,7 +134,7 @@ class Answer:
     def _emit(self, pieces: Sequence[Piece]) -> None:
         for piece in pieces:
             payload = delta(self._job.id, self._job.attempt, piece.seq, piece.kind, piece.text)
-            self._send(outbound(self._job, self._topic, payload, qos=0))
+            self._send(outbound(self._job.address, self._topic, payload, qos=0))
 
     def _arm_progress(self, started_at: float, prefill_s: float | None) -> None:
         self._progress = self._loop.call_later(PROGRESS_S, self._tell_progress, started_at, prefill_s)

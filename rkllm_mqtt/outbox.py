@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from rkllm_mqtt.answer import outbound
 from rkllm_mqtt.core.answers import bare_text, without_answer
 from rkllm_mqtt.core.chat import Address, ChatRequest
 from rkllm_mqtt.core.errors import Code, Fault
@@ -170,11 +171,7 @@ class Outbox:
 
 
 def _message(address: Address, request: ChatRequest, outcome: bytes) -> Outbound:
-    return Outbound(
-        address.reply,
-        bare_text(outcome) if request.text else outcome,
-        qos=request.reply_qos,
-        content_type="text/plain" if request.text else "application/json",
-        correlation_data=address.correlation_data,
-        user_properties=address.user_properties,
-    )
+    payload, content_type = outcome, "application/json"
+    if request.text:
+        payload, content_type = bare_text(outcome), "text/plain"
+    return outbound(address, address.reply, payload, qos=request.reply_qos, content_type=content_type)

@@ -114,7 +114,7 @@ class DaemonViews:
 
     def staged(self) -> list[Job]:
         """Return the job that the worker holds ready but has not begun: it still waits."""
-        return [turn.job for turn in self._dispatcher.turns if turn.run.started_at is None]
+        return [turn.job for turn in self._dispatcher.turns if turn.staged]
 
     def state(self) -> str:
         """Return idle, busy, paused or draining."""

@@ -152,7 +152,7 @@ async def test_every_answer_echoes_what_the_request_wants_echoed():
     answer.open(started_at=0, prefill_s=None)
     answer.take(["x"], 1)
     publish_event(sent, job, "started")
-    sent(outbound(job, job.address.reply, b"{}", qos=1))
+    sent(outbound(job.address, job.address.reply, b"{}", qos=1))
     answer.close()
     assert [message.topic for message in sent] == ["box/mine/delta", "box/mine/event", "box/mine"]
     assert {message.correlation_data for message in sent} == {b"7"}

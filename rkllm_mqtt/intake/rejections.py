@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from pydantic_core import from_json
 
+from rkllm_mqtt.answer import outbound
 from rkllm_mqtt.core.answers import Final, Timing, Usage, bare_text, encode, error_members
 from rkllm_mqtt.core.chat import Address
 from rkllm_mqtt.core.errors import Fault
@@ -68,21 +69,10 @@ class Rejections:
                 "ignored": [],
                 "error": error_members(fault),
             }
-            self._publish(address, address.event, encode(event))
+            self._send(outbound(address, address.event, encode(event), qos=1))
         if outcome:
             payload = encode(final.members())
-            self._publish(address, address.reply, bare_text(payload) if text else payload)
-
-    def _publish(self, address: Address, topic: str, payload: bytes) -> None:
-        self._send(
-            Outbound(
-                topic,
-                payload,
-                qos=1,
-                correlation_data=address.correlation_data,
-                user_properties=address.user_properties,
-            )
-        )
+            self._send(outbound(address, address.reply, bare_text(payload) if text else payload, qos=1))
 
 
 def peek_id(payload: bytes) -> str | None:

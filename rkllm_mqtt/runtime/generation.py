@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import rkllmrt
+from rkllm_mqtt.core.chat import SAMPLING
 from rkllm_mqtt.core.repetition import RepetitionDetector
 from rkllm_mqtt.core.stops import StopFilter
 from rkllm_mqtt.core.thinking import ThinkingSplitter
@@ -18,18 +19,6 @@ _FRAME_INTERVAL_S = 0.001
 
 # A loop this long is no list or table any more; shorter answers end by their own limit.
 _LOOP_TOKENS = 512
-
-_SAMPLING_PARAMS = (
-    "top_k",
-    "top_p",
-    "temperature",
-    "repeat_penalty",
-    "frequency_penalty",
-    "presence_penalty",
-    "mirostat",
-    "mirostat_tau",
-    "mirostat_eta",
-)
 
 
 class Generation:
@@ -142,7 +131,7 @@ class Generation:
         sampling = None
         if self._order["sampling"] and capabilities.per_run_sampling:
             given = self._order["sampling"]
-            sampling = rkllmrt.Sampling(**{name: given[name] for name in _SAMPLING_PARAMS if name in given})
+            sampling = rkllmrt.Sampling(**{name: given[name] for name in SAMPLING if name in given})
         return rkllmrt.RunParams(
             max_new_tokens=self._max_tokens if self._library_limits else None, sampling=sampling
         )
