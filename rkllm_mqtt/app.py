@@ -297,6 +297,7 @@ class Daemon:
         return Neighbours(
             ack=self._session.ack,
             accepted=self._confirmations.accepted,
+            begin_early=self._dispatcher.begin_early,
             queued=self._queued,
             cancel=self._dispatcher.cancel,
             resend=self._outbox.again,

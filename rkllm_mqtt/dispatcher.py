@@ -6,13 +6,14 @@ Rule 3: nothing of a job runs after its `cancelled` final: the run has ended, or
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rkllm_mqtt.answer import Answer, Send, publish_event
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.core import policy
-from rkllm_mqtt.core.errors import Code, Fault
+from rkllm_mqtt.core.errors import Code, Fault, SlotLost
 from rkllm_mqtt.core.job import JobEvent
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.core.pace import Pace, common_prefix
@@ -105,6 +106,26 @@ class Dispatcher:
         if job in self._live.waiting:
             self._wake.set()
 
+    def begin_early(self, job: Job) -> "asyncio.Future[bool] | None":
+        """Let an idle slot compute a job while it is being stored; None when it has to wait for that.
+
+        Resolve the future: True when the job is on disk and in the slot's list; False ends the run, and
+        nothing of it was ever published.
+        """
+        if self._tasks is None or self.paused or self.stopping or self._load_next is not None:
+            return None
+        if self._turns or self._live.waiting or not self._slot.room or self._slot.wanted != job.request.model:
+            return None
+        if policy.is_expired(job, self._journal.now()):
+            return None
+        try:
+            turn = self._submit(job)
+        except RenderError:
+            return None  # told when it is stored, as every other job's
+        stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._keep(self._tasks.create_task(self._serve_when(stored, turn), name="job-early"))
+        return stored
+
     async def run(self) -> None:
         """Fill the slot whenever there is room; cancelled by the daemon's task group."""
         async with asyncio.TaskGroup() as tasks:
@@ -191,9 +212,11 @@ class Dispatcher:
                     self._outcomes.end_unrun(job, Ended(JobEvent.GAVE_UP, "error", fault)), name="give-up"
                 )
                 continue
-            serving = tasks.create_task(self._serve(turn), name=f"job-{job.seq}")
-            self._serving.add(serving)
-            serving.add_done_callback(self._serving.discard)
+            self._keep(tasks.create_task(self._serve(turn), name=f"job-{job.seq}"))
+
+    def _keep(self, serving: asyncio.Task[None]) -> None:
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
 
     def _submit(self, job: Job) -> Turn:
         request = job.request
@@ -244,6 +267,17 @@ class Dispatcher:
             tasks.create_task(self._outcomes.end_unrun(job, verdict), name="give-up")
 
     # one job
+
+    async def _serve_when(self, stored: "asyncio.Future[bool]", turn: Turn) -> None:
+        if await stored:
+            await self._serve(turn)
+            return
+        turn.run.abort()
+        with contextlib.suppress(SlotLost):
+            await turn.run.ended
+        turn.answer.drop()
+        self._turns.remove(turn)
+        self.wake()
 
     async def _serve(self, turn: Turn) -> None:
         """Follow one run to its end; belongs to the dispatcher's task group.

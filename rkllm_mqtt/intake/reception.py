@@ -44,8 +44,10 @@ class Neighbours:
     ack: Callable[[Inbound], None]
     accepted: Callable[[Job, bool, tuple[str, ...]], None]
     """Tell the sender; the flag says duplicate, the names are ignored fields."""
+    begin_early: "Callable[[Job], asyncio.Future[bool] | None]"
+    """Let an idle slot compute a job while it is being stored; the future is told whether that succeeded."""
     queued: Callable[[Job], None]
-    """A new job waits."""
+    """A new job waits, or runs already."""
     cancel: Callable[[Job], Awaitable[None]]
     """End an unfinished job; returns when that wish is on disk."""
     resend: Callable[[JobRecord, Address], None]
@@ -61,14 +63,17 @@ class Neighbours:
 class _Question:
     """A request that the journal was asked to store."""
 
-    new: NewJob
+    job: Job
+    """What it becomes once it is stored, and has the journal's number."""
+    sha256: bytes
+    """Of the payload."""
     request_id: str | None
     """Of the sender; None where the id is ours."""
-    asked_at: float
-    """Seconds of the journal clock."""
     fault: Fault | None
     """Why it is not to be stored unless it is known already."""
     answer: "asyncio.Future[Admission]"
+    early: "asyncio.Future[bool] | None"
+    """The slot computes it already, and is to be told whether it is on disk."""
 
 
 class Reception:
@@ -178,14 +183,24 @@ class Reception:
         # 0 is a life that ended under way, not one without end.
         expiry_s = parsed.ttl_s if message.message_expiry_s is None else message.message_expiry_s
         client = address.mailbox.client
+        job = Job(
+            seq=0,
+            id=request_id or uuid.uuid4().hex,
+            request=parsed.request,
+            address=address,
+            priority=parsed.priority,
+            accepted_at=time.time(),
+            queued_at=now,
+            deadline=now + min(parsed.ttl_s, expiry_s),
+        )
         new = NewJob(
             target=address.mailbox.target,
             client=client,
-            id=request_id or uuid.uuid4().hex,
+            id=job.id,
             sha256=sha256,
-            priority=parsed.priority,
-            accepted_at=time.time(),
-            deadline=now + min(parsed.ttl_s, expiry_s),
+            priority=job.priority,
+            accepted_at=job.accepted_at,
+            deadline=job.deadline,
             request=parsed.request.to_json(),
             address=address.to_json(),
         )
@@ -194,10 +209,15 @@ class Reception:
             receipt = Receipt(message.session, message.mid, message.topic, sha256, message.dup)
         fault = self._neighbours.refusal(parsed.request.model) or self._limit(client)
         answer = self._journal.admit(new, may_insert=fault is None, receipt=receipt)
+        early = None
         if fault is None:  # what is on its way to the disk has its place in the queue already
             self._admitting[client] += 1
             answer.add_done_callback(lambda _: self._admitted(client))
-        return _Question(new, request_id, now, fault, answer)
+            # A finished request never runs again: one that may be known waits for the journal's word. So does
+            # one behind others, which may be the same.
+            if not (self._tasks or message.dup or self._journal.may_know(*job.key)):
+                early = self._neighbours.begin_early(job)
+        return _Question(job, sha256, request_id, fault, answer, early)
 
     def _admitted(self, client: str) -> None:
         self._admitting[client] -= 1
@@ -205,6 +225,13 @@ class Reception:
             del self._admitting[client]
 
     async def _admit(self, message: Inbound, address: Address, parsed: Parsed, asked: _Question) -> None:
+        try:
+            await self._take_in(message, address, parsed, asked)
+        finally:
+            if asked.early is not None and not asked.early.done():
+                asked.early.set_result(False)
+
+    async def _take_in(self, message: Inbound, address: Address, parsed: Parsed, asked: _Question) -> None:
         fault, request_id, text = asked.fault, asked.request_id, parsed.request.text
         try:
             admission = await asked.answer
@@ -214,7 +241,7 @@ class Reception:
             self._neighbours.ack(message)
             return
         known = admission.known
-        if known is None or (not admission.fresh and known.sha256 != asked.new.sha256):
+        if known is None or (not admission.fresh and known.sha256 != asked.sha256):
             if known is not None:
                 hint = "Use a new id for another request; a resend must have the same bytes."
                 fault = Fault(Code.ID_CONFLICT, "this id belongs to another request", hint)
@@ -222,24 +249,17 @@ class Reception:
                 self._rejections.reject(address, fault, request_id=request_id, text=text)
             self._neighbours.ack(message)
         elif admission.fresh:
-            self._queue(message, address, parsed, known, asked.asked_at)
+            self._queue(message, parsed, known.seq, asked)
         else:
             await self._repeat(message, address, parsed, known)
 
-    def _queue(
-        self, message: Inbound, address: Address, parsed: Parsed, record: JobRecord, now: float
-    ) -> None:
-        job = Job(
-            seq=record.seq,
-            id=record.id,
-            request=parsed.request,
-            address=address,
-            priority=parsed.priority,
-            accepted_at=record.accepted_at,
-            queued_at=now,
-            deadline=record.deadline if record.deadline is not None else float("inf"),
-        )
+    def _queue(self, message: Inbound, parsed: Parsed, seq: int, asked: _Question) -> None:
+        job = asked.job
+        job.seq = seq
         self._live.add(job)
+        if asked.early is not None:
+            self._live.take(job)
+            asked.early.set_result(True)
         self._counters.accepted += 1
         self._neighbours.queued(job)  # first: an idle slot begins while we tell the sender
         self._neighbours.ack(message)

@@ -17,6 +17,7 @@ from rkllm_mqtt.store.clock import ClockSource, JournalClock, load_checkpoint
 from rkllm_mqtt.store.errors import StoreFull, from_sqlite
 from rkllm_mqtt.store.jobs import Recovered
 from rkllm_mqtt.store.lock import JournalLock
+from rkllm_mqtt.store.lookup import Lookup
 from rkllm_mqtt.store.schema import make_folder, open_database
 from rkllm_mqtt.store.upkeep import Last
 from rkllm_mqtt.store.writer import Writer
@@ -43,6 +44,7 @@ class Journal:
         self._lock = JournalLock(path)
         self._ballast = Ballast(Path(f"{path}.ballast"), ballast_mb << 20)
         self._writer = Writer(self._connect, self._lock.release, self._clock, self._ballast, tick_s=tick_s)
+        self._lookup: Lookup | None = None
 
     @classmethod
     async def open(
@@ -76,10 +78,17 @@ class Journal:
             source=source or ClockSource(),
         )
         await journal._writer.start()
+        try:
+            journal._lookup = Lookup(path)
+        except sqlite3.Error as error:
+            await journal.close()
+            raise from_sqlite(error, path) from error
         return journal
 
     async def close(self) -> None:
         """Carry out what was asked, store the clock, and let the next process in."""
+        if self._lookup is not None:
+            self._lookup.close()
         await self._writer.close()
 
     def now(self) -> float:
@@ -143,6 +152,10 @@ class Journal:
             return found
 
         return self._writer.submit(operation)
+
+    def may_know(self, target: str, client: str, request_id: str) -> bool:
+        """Return at once whether a job of this id may be stored; calls still under way are not seen."""
+        return self._lookup is None or self._lookup.may_know(target, client, request_id)
 
     def find(self, target: str, client: str, request_id: str) -> Future[JobRecord | None]:
         """Return the job of this id, finished or not."""

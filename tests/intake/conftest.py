@@ -44,6 +44,8 @@ class Desk:
     fault: Fault | None = None
     """What `refusal` says."""
     capabilities: dict | None = None
+    idle: bool = False
+    """The slot takes a job while it is being stored."""
     failing: str = ""
     """The neighbour that raises: only `cancel` is tried."""
 
@@ -62,6 +64,7 @@ class Desk:
             Neighbours(
                 ack=lambda message: self._note("ack", message.mid),
                 accepted=lambda job, duplicate, ignored: self._note("accepted", job, duplicate, ignored),
+                begin_early=self._begin_early,
                 queued=lambda job: self._note("queued", job),
                 cancel=self._cancel,
                 resend=lambda record, address: self._note("resend", record, address),
@@ -79,6 +82,13 @@ class Desk:
     def _sent(self, message):
         self._note("sent", message)
         return True
+
+    def _begin_early(self, job):
+        if not self.idle:
+            return None
+        stored = asyncio.get_running_loop().create_future()
+        self._note("begin_early", job, stored)
+        return stored
 
     async def _cancel(self, job):
         if self.failing == "cancel":
