@@ -18,9 +18,9 @@ from rkllm_mqtt.commanding import build_commands
 from rkllm_mqtt.config import Config, ConfigError
 from rkllm_mqtt.confirmations import Confirmations
 from rkllm_mqtt.core.live import Counters, LiveJobs
-from rkllm_mqtt.core.topics import Topics
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.deadlines import Deadlines
+from rkllm_mqtt.discovery import Discovery, build_topics
 from rkllm_mqtt.dispatcher import Dispatcher
 from rkllm_mqtt.gate import Gate
 from rkllm_mqtt.intake.parsing import RequestParser
@@ -46,8 +46,6 @@ from rkllm_mqtt.views import DaemonViews
 
 log = get_logger(__name__)
 
-_HIGH_BACKLOG = 2_000
-"""Messages between receipt and commit beyond which no more are read from the broker."""
 _EVENTS_KEPT = 200
 """QoS 1 messages in the session's memory beyond which events are dropped while the broker is away."""
 _FAREWELL_S = 3.0
@@ -67,7 +65,7 @@ class Daemon:
         self.restart_wanted = False
         """Stop and start again: an administrator asked for it."""
         limits = config.limits
-        self._topics = Topics(config.base, config.node, config.groups, config.reply_topics)
+        self._topics = build_topics(config, journal.meta)
         self._live, self._counters = LiveJobs(), Counters()
         self._slot = Slot(config, self._slot_changed)
         self._pressure = BackPressure(lambda: self._session.unsent_bytes, self._slot.hold, self._slot.release)
@@ -172,7 +170,9 @@ class Daemon:
             Admin(self._topics, build_commands(self), self._session.publish),
             self._counters,
             self._stop.is_set,
+            lambda: self._spawn(self._discovery.announce()),
         )
+        self._discovery = Discovery(config, journal, self._session, self._views.info, outcomes.note)
         self._upkeep = Upkeep(journal, limits.id_retention_s)
         self._log_topic = LogTopic(self._topics.state("log"), self._send)
         self._loaded: str | None = None
@@ -259,6 +259,7 @@ class Daemon:
         """Take up what an earlier process left: waiting jobs, unsent outcomes, retained `last` topics."""
         recovered = await self._journal.recover()
         await self._lasts.recover()
+        await self._discovery.recover()
         self._outbox.recover(recovered.undelivered)
         boots = int(self._journal.meta.get("boots", "0")) + 1
         await self._journal.set_meta("boots", str(boots))
@@ -310,6 +311,7 @@ class Daemon:
         if connection.refused_subscriptions:
             log.error("subscriptions_refused", filters=",".join(connection.refused_subscriptions))
         self._reporter.announce()
+        self._spawn(self._discovery.announce())
         self._outbox.connected()
 
     def _session_lost(self, token: str) -> None:
@@ -345,6 +347,7 @@ class Daemon:
         if self._slot.loaded != self._loaded:
             self._loaded = self._slot.loaded
             self._reporter.tell_info()
+            self._spawn(self._discovery.refresh())
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

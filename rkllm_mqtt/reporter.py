@@ -2,10 +2,11 @@
 
 Rule 1: `queue` follows a change within a second, also while a run goes on, and is never published more often.
 Rule 2: `health` comes on change and every 30 s: its `at` is how a reader knows that we live. `stats` comes
-every 30 s, and within seconds of the end of a job.
+every 30 s, and within a second of the end of a job.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from rkllm_mqtt.mqtt.messages import Outbound
 _QUEUE_S = 1.0
 _HEALTH_S = 30.0
 _STATS_S = 30.0
-_STATS_BUSY_S = 5.0
 _LOOK_S = 2.0
+_PAUSE_S = 0.8
+"""Least time between two looks at health and stats, however much happens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Reporter:
         self._publish = publish
         self._connected = connected
         self._changed = asyncio.Event()
+        self._news = asyncio.Event()
         self._last_queue = b""
         self._told: tuple[object, ...] = ()
         self._health_at = 0.0
@@ -60,6 +63,7 @@ class Reporter:
     def changed(self) -> None:
         """The queue or the slot has changed."""
         self._changed.set()
+        self._news.set()
 
     def health(self) -> dict[str, Any]:
         """Return the members of `health` as they are now."""
@@ -104,7 +108,11 @@ class Reporter:
     async def run_health(self) -> None:
         """Publish health and stats; cancelled by the daemon's task group."""
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_PAUSE_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S - _PAUSE_S):
+                    await self._news.wait()
+            self._news.clear()
             if not self._connected():
                 continue
             now = asyncio.get_running_loop().time()
@@ -112,8 +120,7 @@ class Reporter:
             told = (members["model_loaded"], members["worker"]["pid"], reasons)
             if told != self._told or now - self._health_at >= _HEALTH_S:
                 self._tell_health()
-            age_s, finished = now - self._stats_at, self._views.finished()
-            if age_s >= _STATS_S or (finished != self._finished and age_s >= _STATS_BUSY_S):
+            if now - self._stats_at >= _STATS_S or self._views.finished() != self._finished:
                 self._tell_stats()
 
     def _tell_queue(self, *, force: bool) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from rkllm_mqtt.admin import Admin
 from rkllm_mqtt.core.live import Counters
-from rkllm_mqtt.core.topics import AdminTopic, ClientTopic, OwnStatus, Topics
+from rkllm_mqtt.core.topics import AdminTopic, ClientTopic, HomeAssistantStatus, OwnStatus, Topics
 from rkllm_mqtt.intake.reception import Reception
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.mqtt.messages import Inbound, Outbound
@@ -28,6 +28,7 @@ class Router:
         admin: Admin,
         counters: Counters,
         stopping: Callable[[], bool],
+        home_assistant_started: Callable[[], None],
     ) -> None:
         """Keep the arguments; `stopping` says whether we are about to be offline ourselves."""
         self._topics = topics
@@ -36,6 +37,7 @@ class Router:
         self._admin = admin
         self._counters = counters
         self._stopping = stopping
+        self._home_assistant_started = home_assistant_started
         self._work: set[asyncio.Task[None]] = set()
         self._held_back: asyncio.Task[None] | None = None
 
@@ -58,6 +60,10 @@ class Router:
                 if message.payload == b"offline" and not self._stopping():
                     # An old will came late, or another daemon has our name: we are here.
                     self._session.publish(Outbound(message.topic, b"online", qos=1, retain=True))
+            case HomeAssistantStatus():
+                self._session.ack(message)
+                if message.payload == b"online":
+                    self._home_assistant_started()
             case None:
                 self._counters.invalid_topics += 1
                 log.warning("invalid_topic", levels=message.topic.count("/") + 1, bytes=len(message.topic))

@@ -189,6 +189,25 @@ class AdminConfig(Section):
     enabled: bool = Field(False, description="Subscribe to the admin topics.")
 
 
+class HomeAssistantConfig(Section):
+    """How the daemon shows itself to Home Assistant, without the integration."""
+
+    discovery: bool = Field(
+        True, description="Publish the device for MQTT discovery; false removes what was published."
+    )
+    prefix: str = Field(
+        "homeassistant",
+        max_length=128,
+        pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$",
+        description="Home Assistant's discovery prefix; its birth message is expected on <prefix>/status.",
+    )
+    client: str = Field(
+        "homeassistant",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="Client name of Home Assistant, its user name at the broker, for prompts and answers.",
+    )
+
+
 class LogConfig(Section):
     """What is logged, on standard error."""
 
@@ -228,6 +247,9 @@ class Config(Section):
         (), description="Further response topics that may be asked for; `{client}` fills a whole level."
     )
     admin: AdminConfig = Field(default_factory=AdminConfig, description="Admin commands.")
+    homeassistant: HomeAssistantConfig = Field(
+        default_factory=HomeAssistantConfig, description="Home Assistant's MQTT discovery."
+    )
     limits: LimitsConfig = Field(default_factory=LimitsConfig, description="Bounds.")
     journal: JournalConfig = Field(default_factory=JournalConfig, description="The journal on disk.")
     log: LogConfig = Field(default_factory=LogConfig, description="Logging.")
@@ -257,6 +279,8 @@ class Config(Section):
             raise ValueError("two models have the same id")
         if self.node in self.groups:
             raise ValueError("a group may not have the node's name")
+        if self.homeassistant.prefix.split("/")[0] == self.base:
+            raise ValueError("homeassistant.prefix may not begin with the base of our own topics")
         for client in self.clients:
             if client.preset is not None and client.preset not in self.presets:
                 raise ValueError(f"client {client.name!r} names the unknown preset {client.preset!r}")

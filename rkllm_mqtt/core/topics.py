@@ -78,7 +78,11 @@ class OwnStatus:
     """Our own availability topic: somebody, perhaps an old will, wrote it."""
 
 
-Incoming = ClientTopic | AdminTopic | OwnStatus
+class HomeAssistantStatus:
+    """Home Assistant's availability topic: it was started or stopped."""
+
+
+Incoming = ClientTopic | AdminTopic | OwnStatus | HomeAssistantStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,10 @@ class Topics:
     groups: tuple[str, ...] = ()
     reply_patterns: tuple[str, ...] = ()
     """Configured response topics; `{client}` stands for a whole level."""
+    discovery: tuple[str, ...] = ()
+    """Discovery topics of this node in Home Assistant: the one in use, and older ones to clear."""
+    birth: str | None = None
+    """Topic where Home Assistant says that it has started; None when discovery is off."""
 
     def state(self, name: str) -> str:
         """Return a topic of our own: status, info, queue, health, stats or log."""
@@ -108,6 +116,8 @@ class Topics:
         """
         own = f"{self.base}/{self.node}"
         filters = [f"{own}/client/+/request/#", f"{own}/client/+/cancel/#", f"{own}/status"]
+        if self.birth is not None:
+            filters.append(self.birth)
         if admin:
             filters.append(f"{own}/admin/request/+")
         for group in self.groups if shared else ():
@@ -117,6 +127,8 @@ class Topics:
 
     def parse(self, topic: str) -> Incoming | None:
         """Return what an incoming topic means; None for a client name or a topic we do not serve."""
+        if topic == self.birth:
+            return HomeAssistantStatus()
         levels = topic.split("/")
         if len(levels) < 3 or levels[0] != self.base:
             return None
@@ -158,6 +170,8 @@ class Topics:
         """Return whether the daemon may publish on `topic`: the one gate of every publish."""
         if any(c in topic for c in "+#$\0") or not topic:
             return False
+        if topic in self.discovery:
+            return True
         levels = topic.split("/")
         if levels[:2] == [self.base, self.node] and len(levels) == 3 and levels[2] in _STATE:
             return True

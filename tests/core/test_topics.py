@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from rkllm_mqtt.core.topics import (
     AdminTopic,
     ClientTopic,
+    HomeAssistantStatus,
     Mailbox,
     OwnStatus,
     Topics,
@@ -379,3 +380,24 @@ def test_the_templates_name_topics_that_are_served_or_published():
 def test_state_and_admin_topics_are_the_nodes_own():
     assert TOPICS.state("health") == "rkllm/rock/health"
     assert TOPICS.admin("response", "pause") == "rkllm/rock/admin/response/pause"
+
+
+# Home Assistant
+
+SHOWN = "homeassistant/device/rkllm_rock/config"
+
+
+def test_the_discovery_topics_of_this_node_and_no_other_may_be_written():
+    topics = Topics("rkllm", "rock", discovery=(SHOWN,), birth="homeassistant/status")
+    assert topics.may_publish(SHOWN)
+    for other in (f"{SHOWN}/x", SHOWN.replace("rock", "hall"), "homeassistant/status", "homeassistant/#"):
+        assert not topics.may_publish(other)
+    assert not TOPICS.may_publish(SHOWN)
+
+
+def test_home_assistants_birth_is_heard_only_when_discovery_is_on():
+    topics = Topics("rkllm", "rock", discovery=(SHOWN,), birth="homeassistant/status")
+    assert "homeassistant/status" in topics.filters(admin=False, shared=False)
+    assert isinstance(topics.parse("homeassistant/status"), HomeAssistantStatus)
+    assert "homeassistant/status" not in TOPICS.filters(admin=True, shared=True)
+    assert TOPICS.parse("homeassistant/status") is None
