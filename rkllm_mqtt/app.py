@@ -94,7 +94,7 @@ class Daemon:
         self._outbox = Outbox(
             journal, self._session.publish, lambda: self._session.connected, self._lasts.keep
         )
-        outcomes = Outcomes(
+        self._outcomes = outcomes = Outcomes(
             config,
             self._live,
             self._counters,
@@ -115,7 +115,6 @@ class Daemon:
             unloadable=self._gate.unloadable,
             on_change=self._queue_changed,
         )
-        self._outcomes = outcomes
         self._deadlines = Deadlines(self._live, journal.now, self._dispatcher.expire)
         self._views = DaemonViews(
             config,

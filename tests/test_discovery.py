@@ -37,7 +37,7 @@ def test_a_daemon_shows_itself_and_its_topics(launch, connect, prefix):
 
 def test_it_shows_itself_again_when_home_assistant_starts(launch, connect, prefix):
     seen = connect(f"{prefix}/#")
-    daemon, watcher = launch(homeassistant={"prefix": prefix})
+    daemon, _ = launch(homeassistant={"prefix": prefix})
     topic = topic_of(prefix, daemon.node)
     seen.reply(topic)
     seen.publish(topic, "", retain=True)
@@ -62,8 +62,7 @@ def test_it_shows_itself_again_to_a_broker_that_forgot(own_broker, launch, conne
 
 def again(daemon, folder, node, config):
     """The same journal under another configuration."""
-    other = Daemon(folder, daemon.port, node, config, daemon.environment)
-    return other
+    return Daemon(folder, daemon.port, node, config, daemon.environment)
 
 
 def test_a_renamed_node_leaves_no_device_behind(launch, connect, prefix):
