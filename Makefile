@@ -3,7 +3,7 @@ PY := .venv/bin/python
 # Tests wait for processes and brokers more than they compute: one more than there are cores.
 JOBS := $(shell expr $$(nproc) + 1)
 
-.PHONY: setup run test check bench test-clients clean
+.PHONY: setup run test check bench fuzz test-clients clean
 
 setup:
 	@scripts/setup
@@ -24,9 +24,13 @@ check: setup
 bench: setup
 	@$(PY) -m bench
 
+# FUZZ_S seconds for each target; an environment of its own.
+fuzz:
+	@scripts/fuzz $(or $(FUZZ_S),600)
+
 test-clients: setup
 	@scripts/setup-clients
 	@.venv/bin/pytest -q -m clients tests/clients
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .clients
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .clients .fuzz

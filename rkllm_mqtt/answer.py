@@ -151,4 +151,9 @@ class Answer:
 
 
 def _part(piece: WirePiece) -> tuple[str, str]:
-    return ("text", piece) if isinstance(piece, str) else ("thinking", piece[0])
+    if isinstance(piece, str):
+        return "text", piece
+    (thought,) = piece
+    if not isinstance(thought, str):  # else it would fail much later, when a delta is joined
+        raise TypeError("a piece is no text")
+    return "thinking", thought

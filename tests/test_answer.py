@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from live_jobs import Sent, address, make_job, request
 from virtual_loop import in_virtual_time
 
@@ -158,3 +159,11 @@ async def test_every_answer_echoes_what_the_request_wants_echoed():
     assert {message.correlation_data for message in sent} == {b"7"}
     assert {message.user_properties for message in sent} == {(("x-room", "attic"),)}
     assert sent.of("delta")[0] == {"id": "q1", "attempt": 3, "seq": 0, "text": "x"}
+
+
+@in_virtual_time
+async def test_a_piece_that_is_no_text_is_refused_when_it_comes():
+    answer, _ = begin()
+    for garbage in ([3], [["a", "b"]], [[None]], [[]], [None]):
+        with pytest.raises((TypeError, ValueError)):
+            answer.take(garbage, 1)

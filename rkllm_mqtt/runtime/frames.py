@@ -34,7 +34,7 @@ class FrameReader:
         """Take bytes as they come and return the frames that are complete.
 
         Raises:
-            FrameError: A line is not a JSON object, or longer than MAX_FRAME_BYTES.
+            FrameError: A line is not a JSON object of whole characters, or longer than MAX_FRAME_BYTES.
         """
         self._held += data
         if b"\n" not in data:
@@ -49,6 +49,8 @@ class FrameReader:
 def _decode(line: bytearray) -> Frame:
     try:
         frame = json.loads(line)
+        if b"\\u" in line:  # half a surrogate pair can hide in an escape only, and could not be published
+            encode_frame(frame)
     except (ValueError, RecursionError) as exc:
         raise FrameError(f"a frame of {len(line)} bytes is not JSON") from exc
     if not isinstance(frame, dict):

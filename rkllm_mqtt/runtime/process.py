@@ -152,7 +152,10 @@ class WorkerProcess(asyncio.Protocol):
             for frame in self._frames.feed(data):
                 self._take(frame)
         except (FrameError, KeyError, TypeError, ValueError, asyncio.InvalidStateError) as exc:
-            self.kill(f"sent a frame that cannot be read: {exc!r}")
+            # Not the text of any other error: it quotes what came, which may be an answer.
+            self.kill(
+                f"sent a frame that cannot be read: {exc if type(exc) is FrameError else type(exc).__name__}"
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """The process closed its end, which it does only by ending."""

@@ -10,6 +10,9 @@ from rkllm_mqtt.core.errors import SlotLost
 from rkllm_mqtt.runtime.frames import Frame
 from rkllm_mqtt.runtime.order import RunOrder
 
+_LARGEST = 2**53
+"""Beyond this no number of a frame is true: neither tokens nor milliseconds."""
+
 
 class EndReason(StrEnum):
     """Why a run ended."""
@@ -44,16 +47,21 @@ class RunEnd:
 
     @classmethod
     def of(cls, frame: Frame) -> "RunEnd":
-        """Return the end that a `done` frame tells."""
+        """Return the end that a `done` frame tells.
+
+        Raises:
+            ValueError, KeyError: A member is not what it should be: the worker is not to be trusted any more.
+        """
+        times = {name: _number(frame.get(name), name) for name in ("prefill_ms", "generate_ms")}
+        computed = _number(frame.get("computed_tokens"), "computed_tokens")
         return cls(
             EndReason(frame["reason"]),
-            frame.get("tokens", 0),
-            frame.get("run_ms", 0.0),
-            frame.get("prefill_ms"),
-            frame.get("generate_ms"),
-            frame.get("computed_tokens"),
-            frame.get("message", ""),
-            frame.get("hint", ""),
+            int(_number(frame.get("tokens"), "tokens") or 0),
+            _number(frame.get("run_ms"), "run_ms") or 0.0,
+            **times,
+            computed_tokens=None if computed is None else int(computed),
+            message=str(frame.get("message", "")),
+            hint=str(frame.get("hint", "")),
         )
 
 
@@ -133,7 +141,7 @@ class Run:
                 if not self._aborting:
                     self._arm(self.order.first_token_limit_s)
             case "tokens":
-                first, self.tokens = not self.tokens, frame["n"]
+                first, self.tokens = not self.tokens, int(_number(frame["n"], "n") or 0)
                 if not self._aborting:
                     self._due = self._loop.time() + self._watch.silence_s
                     if first:  # the timer still waits for the end of a prefill; later tokens leave it alone
@@ -185,3 +193,10 @@ class Run:
         self.timed_out = now >= self._ends_at
         self.stalled = f"the library was silent for too long {waited_for}"
         self.abort()
+
+
+def _number(value: object, name: str) -> float | None:
+    """Return a number of a frame, at least 0; None where it is absent."""
+    if value is None or (isinstance(value, int | float) and 0 <= value < _LARGEST):
+        return value
+    raise ValueError(f"{name} is no number from 0")

@@ -34,11 +34,26 @@ def test_a_byte_at_a_time_gives_the_frame_with_its_last_byte():
 
 
 @pytest.mark.parametrize(
-    "line", [b"hello\n", b"\n", b"[1]\n", b"3\n", b'"t"\n', b"{\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n"]
+    "line",
+    [
+        b"hello\n",
+        b"\n",
+        b"[1]\n",
+        b"3\n",
+        b'"t"\n',
+        b"{\n",
+        b"\xff\xfe\n",
+        b"[" * 100_000 + b"\n",
+        b'{"d":"\\ud83d"}\n',
+    ],
 )
 def test_a_line_that_is_no_json_object_is_an_error(line):
     with pytest.raises(FrameError):
         FrameReader().feed(line)
+
+
+def test_an_escape_that_is_a_whole_character_is_read():
+    assert FrameReader().feed(b'{"d":"\\u0001\\ud83d\\ude00"}\n') == [{"d": "\u0001😀"}]
 
 
 def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(monkeypatch):

@@ -210,3 +210,25 @@ async def test_a_revoke_is_only_a_wish():
     await asyncio.sleep(1)
     assert [frame["op"] for _, frame in watched.commands] == ["revoke"]
     assert watched.kills == []
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        {"t": "done", "reason": "exploded"},
+        {"t": "done", "reason": "stop", "tokens": "many"},
+        {"t": "done", "reason": "stop", "run_ms": float("nan")},
+        {"t": "done", "reason": "stop", "prefill_ms": -1},
+        {"t": "done", "reason": "stop", "computed_tokens": 2**80},
+        {"t": "done"},
+        {"t": "tokens", "n": [1], "d": []},
+        {"t": "tokens", "n": 1},
+    ],
+)
+@in_virtual_time
+async def test_numbers_and_reasons_that_cannot_be_true_are_not_believed(garbage):
+    watched = Watched()
+    watched.start()
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        watched.run.take(garbage)
+    assert not watched.run.ended.done()
