@@ -6,6 +6,8 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 69
 """As sysexits.h: the broker or the daemon is not there."""
+EXIT_JOURNAL = 74
+"""As EX_IOERR of sysexits.h: the journal cannot be used."""
 EXIT_CONFIG = 78
 """As sysexits.h: the configuration is wrong."""
 EXIT_INTERRUPTED = 130

@@ -44,6 +44,11 @@ COMMANDS = (
     ),
     Command("top", "watch queue, slot, tokens/s and NPU live", "rkllm-mqtt top"),
     Command("queue", "list the queue, cancel a prompt, pause, resume, drain", "rkllm-mqtt queue list"),
+    Command(
+        "journal",
+        "check, back up and export what is kept on disk",
+        "rkllm-mqtt journal backup journal-copy.db",
+    ),
     Command("doctor", "find what is wrong on this board and say what to do", "rkllm-mqtt doctor"),
     Command("config", "check a configuration, print its schema or an example", "rkllm-mqtt config check"),
     Command("models", "list the models and whether their files are good", "rkllm-mqtt models"),

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-EXIT_JOURNAL = 74  # EX_IOERR of sysexits.h: the journal cannot be used
+from rkllm_mqtt.commands.failure import EXIT_JOURNAL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

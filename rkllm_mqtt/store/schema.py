@@ -47,7 +47,7 @@ def open_database(path: Path, *, steps: Sequence[str] | None = None) -> sqlite3.
     except sqlite3.Error as error:
         raise from_sqlite(error, path) from error
     try:
-        _check_owner(connection, path, known=len(steps))
+        check_owner(connection, path, known=len(steps))
         _check_integrity(connection, path)
         _set_pragmas(connection)
         migrate(connection, steps)
@@ -116,8 +116,13 @@ def migrate(connection: sqlite3.Connection, steps: Sequence[str]) -> None:
         )
 
 
-def _check_owner(connection: sqlite3.Connection, path: Path, *, known: int) -> None:
-    """Refuse what is not ours before anything is written to it."""
+def check_owner(connection: sqlite3.Connection, path: Path, *, known: int) -> None:
+    """Refuse what is not ours before anything is written to it; an empty database is nobody's.
+
+    Raises:
+        StoreCorrupt: Another program's database.
+        SchemaTooNew: Written by a version that knows more schemas than `known`.
+    """
     if _pragma(connection, "application_id") == APPLICATION_ID:
         version = _pragma(connection, "user_version")
         if version > known:
