@@ -193,6 +193,15 @@ class Reception:
             queued_at=now,
             deadline=now + min(parsed.ttl_s, expiry_s),
         )
+        receipt = None
+        if request_id is None and message.qos:
+            receipt = Receipt(message.session, message.mid, message.topic, sha256, message.dup)
+        fault = self._neighbours.refusal(parsed.request.model) or self._limit(client)
+        early = None
+        # A finished request never runs again: one that may be known waits for the journal's word, and so does
+        # one behind others, which may be the same.
+        if fault is None and not (self._tasks or message.dup or self._journal.may_know(*job.key)):
+            early = self._neighbours.begin_early(job)
         new = NewJob(
             target=address.mailbox.target,
             client=client,
@@ -204,19 +213,10 @@ class Reception:
             request=parsed.request.to_json(),
             address=address.to_json(),
         )
-        receipt = None
-        if request_id is None and message.qos:
-            receipt = Receipt(message.session, message.mid, message.topic, sha256, message.dup)
-        fault = self._neighbours.refusal(parsed.request.model) or self._limit(client)
         answer = self._journal.admit(new, may_insert=fault is None, receipt=receipt)
-        early = None
         if fault is None:  # what is on its way to the disk has its place in the queue already
             self._admitting[client] += 1
             answer.add_done_callback(lambda _: self._admitted(client))
-            # A finished request never runs again: one that may be known waits for the journal's word. So does
-            # one behind others, which may be the same.
-            if not (self._tasks or message.dup or self._journal.may_know(*job.key)):
-                early = self._neighbours.begin_early(job)
         return _Question(job, sha256, request_id, fault, answer, early)
 
     def _admitted(self, client: str) -> None:

@@ -1,11 +1,13 @@
 """Run one paho client over one link on the asyncio event loop, without a thread.
 
 Rule 1: all reading and writing is done here, in callbacks of the loop; nothing enters paho from inside paho.
-Rule 2: what is written during one turn of the loop leaves in one piece at its end.
+Rule 2: the first packet of a turn of the loop leaves at once; all that follow in this turn, in one piece at
+its end.
 Rule 3: a connection ends once: the first reason is the one that counts.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from rkllm_mqtt.logs import get_logger
@@ -56,6 +58,11 @@ class Driver:
             return
         self._client.write_to_link()
         self._link.send(packet)
+        if self._flush_due or self._writer_on:
+            return
+        # A token at the pace of an NPU is alone in its turn, and need not wait for the next.
+        with contextlib.suppress(OSError):  # `_flush` meets it again, outside of whatever called us
+            self._link.flush()
         self._flush_soon()
 
     def pause(self) -> None:

@@ -14,6 +14,9 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 Frame = Mapping[str, Any]
 
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Made once: `json.dumps` with arguments makes an encoder for each call, which is half of its time."""
+
 
 class FrameError(Exception):
     """Bytes on the socketpair that are no frame: the other side is not to be trusted any more."""
@@ -21,7 +24,7 @@ class FrameError(Exception):
 
 def encode_frame(frame: Frame) -> bytes:
     """Return the line of a frame."""
-    return json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
+    return _ENCODE(frame).encode("utf-8") + b"\n"
 
 
 @dataclass(slots=True)

@@ -162,12 +162,13 @@ class Generation:
                 self._reason = "stop"
             elif self._tokens >= self._max_tokens and not self._library_limits:
                 self._reason = "length"
-            elif self._repetition.feed((token_id, raw)):
-                self._reason = "repetition"
             if now - self._sent_at >= _FRAME_INTERVAL_S:
                 self._flush(now)
             else:
                 self._want_flush()
+            # Last: it changes no text, and the token is on its way already.
+            if self._repetition.feed((token_id, raw)) and self._reason is None:
+                self._reason = "repetition"
         if self._reason is not None:
             self._model.abort()
 
