@@ -17,7 +17,8 @@ from rkllm_mqtt.core.health import Reason, assess
 from rkllm_mqtt.core.topics import Topics
 from rkllm_mqtt.mqtt.messages import Outbound
 
-_QUEUE_S = 1.0
+_QUEUE_S = 0.99
+"""Once a second, less its way to the broker: what stands there is never older than a second."""
 _HEALTH_S = 30.0
 _STATS_S = 30.0
 _LOOK_S = 2.0
