@@ -1,5 +1,6 @@
 """Times on the virtual clock: the table of real models within 5 %, the artificial profiles exactly."""
 
+import json
 import time
 
 import pytest
@@ -133,3 +134,15 @@ def test_a_trace_file_tells_the_time_of_the_slot(play, tmp_path) -> None:
     lines = (tmp_path / "trace.jsonl").read_text().splitlines()
     assert len(lines) == 2
     assert all('"entry_ns"' in line and '"return_ns"' in line for line in lines)
+
+
+def test_a_file_of_prompts_tells_which_prompt_ran_from_when_to_when(play, tmp_path) -> None:
+    play(
+        "run", 'say "a\\b"', "run", "crash", RKLLM_SIM_PROMPTS=tmp_path / "prompts.jsonl",
+        lines='when "crash": fault exit 3 after 1 tokens',
+    )  # fmt: skip
+    first, ended, second = map(json.loads, (tmp_path / "prompts.jsonl").read_text().splitlines())
+    assert first["user"] == 'say "a\\b"'
+    assert (first["pid"], first["run"]) == (ended["pid"], ended["run"])
+    assert first["begin_ns"] <= ended["end_ns"] <= second["begin_ns"]
+    assert second["user"] == "crash"  # and no end: the process died in it

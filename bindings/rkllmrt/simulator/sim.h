@@ -391,5 +391,8 @@ void log_perf(const Sim *sim, const Perf *perf);
 float memory_peak_mb(void);
 /* RKLLM_SIM_TRACE=FILE: one JSON line per run, for benches that compare with the time of the slot. */
 void trace_run(const Sim *sim, int64_t entry_ns, int64_t return_ns, const Perf *perf);
+/* RKLLM_SIM_PROMPTS=FILE: a JSON line when a run begins, with the user's last message, and one when it ends. */
+void trace_begin(const Sim *sim, Span user);
+void trace_end(const Sim *sim);
 
 #endif

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define RULE "--------------------------------------------------------------------------------------"
 
@@ -89,5 +90,29 @@ void trace_run(const Sim *sim, int64_t entry_ns, int64_t return_ns, const Perf *
             "\"prefill_ms\": %.3f, \"generate_ms\": %.3f, \"aborted\": %s}\n",
             sim->run_number, (long long)entry_ns, (long long)return_ns, perf->prefill_tokens, sim->emitted,
             (double)perf->prefill_ms, (double)perf->generate_ms, sim->last_aborted ? "true" : "false");
+    fclose(file);
+}
+
+static FILE *open_prompts(void) {
+    const char *path = getenv("RKLLM_SIM_PROMPTS");
+    return path && *path ? fopen(path, "ae") : NULL;
+}
+
+void trace_begin(const Sim *sim, Span user) {
+    FILE *file = open_prompts();
+    if (!file) return;
+    Text quoted = {0};
+    json_quote(&quoted, user);
+    fprintf(file, "{\"pid\": %d, \"run\": %d, \"begin_ns\": %lld, \"user\": %s}\n", (int)getpid(), sim->run_number,
+            (long long)now_ns(), quoted.at);
+    fclose(file);
+    text_free(&quoted);
+}
+
+void trace_end(const Sim *sim) {
+    FILE *file = open_prompts();
+    if (!file) return;
+    fprintf(file, "{\"pid\": %d, \"run\": %d, \"end_ns\": %lld}\n", (int)getpid(), sim->run_number,
+            (long long)now_ns());
     fclose(file);
 }

@@ -248,6 +248,7 @@ static bool read_inputs(Sim *sim, const Input *inputs, bool keep_history) {
         fits &= base + column->n_input < sim->settings.max_context_len;
         Span text = {column->prompt.at ? column->prompt.at : "", column->prompt.len};
         Prompt prompt = prompt_read(text, sim->tool_mark.len ? sim->tool_mark.at : "");
+        if (i == 0) trace_begin(sim, prompt.user);
         if (!sim->fault.kind) sim->fault = rule_fault(&sim->model, ON_MATCH, prompt.user, sim->run_number);
     }
     if (!fits && sim->release.group == 1)
@@ -308,6 +309,7 @@ int sim_run(Sim *sim, const Input *inputs, const Infer *infer, void *userdata) {
     Perf perf = {.prefill_ms = (float)sim->prefill_ms, .prefill_tokens = sim->prefill_tokens};
     perf.generate_ms = (float)sim->generate_ms;
     trace_run(sim, entry, now_ns(), &perf);
+    trace_end(sim);
     atomic_store(&sim->phase, IDLE);
     return status;
 }
