@@ -3,7 +3,7 @@ PY := .venv/bin/python
 # Tests wait for processes and brokers more than they compute: one more than there are cores.
 JOBS := $(shell expr $$(nproc) + 1)
 
-.PHONY: setup run test check bench fuzz test-clients clean
+.PHONY: setup run test check chaos bench fuzz test-clients clean
 
 setup:
 	@scripts/setup
@@ -20,6 +20,10 @@ check: setup
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
 	@.venv/bin/codespell
+
+# SEED=7 draws the same faults and prompts again; about a quarter of an hour.
+chaos: setup
+	@PYTHONPATH=tests/support $(PY) -m chaos $(if $(SEED),--seed $(SEED)) --json chaos.json
 
 bench: setup
 	@$(PY) -m bench

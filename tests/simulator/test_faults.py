@@ -108,6 +108,12 @@ def test_a_fault_of_the_first_runs_counts_over_processes_by_its_state_file(play,
     assert (tmp_path / "count").exists(), "a relative path begins at the model file"
 
 
+def test_a_state_file_counts_for_any_number_of_rules(play) -> None:
+    rules = "".join(f'\nwhen "crash {n}.": fault exit 3 first 1 times' for n in range(100))
+    words = ("run", "crash 99.")
+    assert [play(*words, lines=f"fault_state: count{rules}").status for _ in range(2)] == [3, 0]
+
+
 def test_without_a_state_file_every_process_counts_anew(play) -> None:
     lines = "always: fault fail first 1"
     for _ in range(2):

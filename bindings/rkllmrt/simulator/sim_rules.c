@@ -158,12 +158,13 @@ const char *rule_reply(const Model *model, Span message, int run) {
 
 /* Count one more strike of rule number `index` in the state file, which outlives the process; the count before. */
 static int count_in_file(const char *path, int index) {
-    int counts[64] = {0}, fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || index >= 64) return close(fd), 0;
+    int count = 0, fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) return 0;
+    off_t at = (off_t)index * (off_t)sizeof count;
     flock(fd, LOCK_EX);
-    if (read(fd, counts, sizeof counts) < 0) counts[index] = 0;
-    int before = counts[index]++;
-    if (pwrite(fd, counts, sizeof counts, 0) < 0) before = 0;
+    if (pread(fd, &count, sizeof count, at) != sizeof count) count = 0;
+    int before = count++;
+    if (pwrite(fd, &count, sizeof count, at) < 0) before = 0;
     close(fd);
     return before;
 }
