@@ -60,7 +60,7 @@ class Outbox:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Future[None]] = set()
         self.refused: str | None = None
-        """Why the broker refused the newest outcome it refused."""
+        """Why the broker refused the newest outcome; None when it took it."""
 
     @property
     def pending(self) -> int:
@@ -159,7 +159,7 @@ class Outbox:
             self._backlog.append(seq)
             self._wake.set()
             return
-        delivery = Delivery.DONE
+        delivery, self.refused = Delivery.DONE, None
         if result is not PublishOutcome.DELIVERED:
             delivery = Delivery.REFUSED
             self.refused = result.value

@@ -8,7 +8,7 @@ from typing import Any
 
 from rkllm_mqtt import __version__
 from rkllm_mqtt.config import Config
-from rkllm_mqtt.core.health import Reason
+from rkllm_mqtt.core.health import Reason, publish_refused, subscription_refused
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.core.pace import Pace, percentile
@@ -255,14 +255,18 @@ class DaemonViews:
                     "Stop the other daemon of this node.",
                 )
             )
-        if self._outbox.refused:
+        if refused := self._session.refused_topics:
+            reasons.append(publish_refused(map(self._topics.kind, refused)))
+        elif self._outbox.refused:
             reasons.append(
                 Reason(
-                    "publish_refused",
-                    "the broker refused an answer of ours",
-                    "Allow this user to write its topics in the broker's ACL.",
+                    "answer_refused",
+                    f"the broker did not take an answer of ours: {self._outbox.refused}",
+                    "Raise its largest packet, or lower `limits.reply_bytes`.",
                 )
             )
+        if self._session.refused_subscriptions:
+            reasons.append(subscription_refused(self._session.refused_subscriptions))
         return reasons
 
 

@@ -176,6 +176,7 @@ async def test_a_refused_outcome_is_given_up_and_told_and_a_resend_asks_again(tm
         await kit.settled()
         assert len(kit.broker.got) == len(verdicts) + 1
         assert await kit.delivery(job) is Delivery.DONE
+        assert kit.outbox.refused is None
 
 
 @in_virtual_time

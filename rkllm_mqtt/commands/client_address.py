@@ -189,7 +189,11 @@ def _from_file(path: Path, environ: Mapping[str, str]) -> BrokerAddress:
 
 
 def address_from_config(config: "Config") -> BrokerAddress:
-    """Return how the daemon of that configuration is reached."""
+    """Return how the daemon of that configuration is reached, with the commands' own user if it names one.
+
+    Raises:
+        CommandFailed: The commands' password file cannot be read.
+    """
     mqtt = config.mqtt
     tls = None
     if mqtt.tls is not None:
@@ -200,13 +204,18 @@ def address_from_config(config: "Config") -> BrokerAddress:
             key_password=mqtt.key_password.get_secret_value() if mqtt.key_password else None,
             insecure=mqtt.tls.insecure,
         )
+    username, password = mqtt.username, mqtt.password.get_secret_value() if mqtt.password else None
+    if mqtt.commands_username is not None:
+        username = mqtt.commands_username
+        file = mqtt.commands_password_file
+        password = None if file is None else _secret(file, "mqtt.commands_password_file")
     return BrokerAddress(
         host=mqtt.host,
         port=mqtt.port,
         transport=mqtt.transport,
         path=str(mqtt.socket_path) if mqtt.transport == "unix" else mqtt.websocket_path,
-        username=mqtt.username,
-        password=mqtt.password.get_secret_value() if mqtt.password else None,
+        username=username,
+        password=password,
         tls=tls,
         protocol=mqtt.protocol,
         base=config.base,
@@ -215,12 +224,12 @@ def address_from_config(config: "Config") -> BrokerAddress:
     )
 
 
-def _secret(path: Path) -> str:
+def _secret(path: Path, name: str = "--password-file") -> str:
     try:
         return path.read_text("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "is not UTF-8 text"
-        raise CommandFailed(f"--password-file {path}: {reason}.", status=EXIT_CONFIG) from exc
+        raise CommandFailed(f"{name} {path}: {reason}.", status=EXIT_CONFIG) from exc
 
 
 def parse_port(text: str) -> int:

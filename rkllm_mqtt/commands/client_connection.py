@@ -2,6 +2,10 @@
 
 Single-threaded: everything happens inside `open`, `pump` and the calls that wait for an answer. The
 session is clean and ends with the process; what must survive is asked for again by `client`.
+
+Rule: a session that is not ours stays as it was. With `use_username_as_clientid` a broker gives everybody who
+signs in with the daemon's user the daemon's session, and a clean start would delete the prompts that wait in
+it. So whoever signs in by a name asks first whether there is a session, and leaves it alone if there is.
 """
 
 import secrets
@@ -26,6 +30,10 @@ from rkllm_mqtt.commands.client_tls import tls_context
 from rkllm_mqtt.commands.failure import BrokerUnreachable, CommandFailed
 
 KEEPALIVE_S = 30
+_FIRST_LOOK_S = 60
+"""How long a session lasts if we die while we look whether it is ours, seconds; it has no subscriptions."""
+_NOT_OURS_S = 604_800
+"""How long one that is not ours shall last; its owner, back within seconds, says it anew."""
 ANSWER_TIMEOUT_S = 10.0
 """Longest wait for CONNACK, SUBACK, UNSUBACK and PUBACK."""
 
@@ -61,6 +69,7 @@ class Connection:
         self._paho: paho.Client | None = None
         self._verdict: ReasonCode | None = None
         self._lost: str | None = None
+        self._session_present = False
         self._inbox: deque[Message] = deque()
         self._answers: dict[int, list[ReasonCode]] = {}
         self.protocol = ""
@@ -84,6 +93,7 @@ class Connection:
 
         Raises:
             BrokerUnreachable: Nobody answers there, or the broker refuses us.
+            CommandFailed: The broker would give us the session of another client, such as the daemon.
         """
         versions = {"auto": ("5", "3.1.1")}.get(self._address.protocol, (self._address.protocol,))
         for version in versions:
@@ -167,19 +177,45 @@ class Connection:
         self._inbox.clear()
         self._answers.clear()
         if client is not None:
-            client.on_disconnect = None
-            client.disconnect()
-            client.loop_misc()
-            client._reset_sockets()  # noqa: SLF001 - paho offers no other way to close its socket
+            _hang_up(client)
 
     def _attempt(self, version: str) -> str | None:
         """Return None once connected, else why not."""
+        if self._address.username is not None:
+            reason = self._connect(version, clean=False)
+            if reason is not None:
+                return reason
+            self._leave_first_look(version)
+        return self._connect(version, clean=True)
+
+    def _leave_first_look(self, version: str) -> None:
+        client, self._paho = self._paho, None
+        if client is not None and version == "5":
+            properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call] # paho's own gap
+            properties.SessionExpiryInterval = _NOT_OURS_S if self._session_present else 0
+            _hang_up(client, properties)
+        elif client is not None:
+            _hang_up(client)
+        if self._session_present:
+            raise CommandFailed(
+                f"The broker at {self._address} takes us for a client that is there already: "
+                f"each needs a user name of its own, and {self._address.username!r} is taken.",
+                "Name one for the commands with `mqtt.commands_username`, or with --username.",
+            )
+
+    def _connect(self, version: str, *, clean: bool) -> str | None:
+        """Return None once connected, else why not; the first look is not `clean` and acknowledges none."""
         protocol = MQTTProtocolVersion.MQTTv5 if version == "5" else MQTTProtocolVersion.MQTTv311
         self._verdict, self._lost = None, None
+        options: dict[str, Any] = {}
+        if version == "5":
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho's own gap
+            properties.SessionExpiryInterval = 0 if clean else _FIRST_LOOK_S
+            options = {"clean_start": clean, "properties": properties}
         try:
-            self._paho = client = self._build(protocol)
+            self._paho = client = self._build(protocol, clean=clean)
             host = self._address.path if self._address.transport == "unix" else self._address.host
-            client.connect(host, self._address.effective_port, keepalive=KEEPALIVE_S)
+            client.connect(host, self._address.effective_port, keepalive=KEEPALIVE_S, **options)
         except ssl.SSLError as exc:
             return f"TLS: {getattr(exc, 'verify_message', '') or exc.reason or exc}"
         except (OSError, ValueError) as exc:
@@ -193,15 +229,16 @@ class Connection:
             return self._lost or f"no answer within {timeout_s:g} s"
         return str(verdict) if verdict.is_failure else None
 
-    def _build(self, protocol: MQTTProtocolVersion) -> paho.Client:
+    def _build(self, protocol: MQTTProtocolVersion, *, clean: bool) -> paho.Client:
         address = self._address
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             protocol=protocol,
             transport=address.transport,
-            clean_session=None if protocol == MQTTProtocolVersion.MQTTv5 else True,
+            clean_session=None if protocol == MQTTProtocolVersion.MQTTv5 else clean,
             reconnect_on_failure=False,
+            manual_ack=not clean,
         )
         client.connect_timeout = address.timeout_s
         if address.username is not None:
@@ -272,8 +309,10 @@ class Connection:
     def _note_answer(self, mid: int, codes: Sequence[ReasonCode]) -> None:
         self._answers[mid] = list(codes)
 
-    def _on_connect(self, _client: Any, _userdata: Any, _flags: Any, reason: ReasonCode, _props: Any) -> None:
-        self._verdict = reason
+    def _on_connect(
+        self, _client: Any, _userdata: Any, flags: paho.ConnectFlags, reason: ReasonCode, _props: Any
+    ) -> None:
+        self._verdict, self._session_present = reason, bool(flags.session_present)
 
     def _on_disconnect(
         self, _client: Any, _userdata: Any, flags: paho.DisconnectFlags, reason: ReasonCode, _props: Any
@@ -288,6 +327,13 @@ class Connection:
         except UnicodeDecodeError:
             return
         self._inbox.append(Message(topic, bytes(message.payload), bool(message.retain)))
+
+
+def _hang_up(client: paho.Client, properties: Properties | None = None) -> None:
+    client.on_disconnect = None
+    client.disconnect(properties=properties)
+    client.loop_misc()
+    client._reset_sockets()  # noqa: SLF001 - paho offers no other way to close its socket
 
 
 def _send_at_once(_client: Any, _userdata: Any, sock: Any) -> None:

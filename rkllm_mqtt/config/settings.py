@@ -54,6 +54,14 @@ class MqttConfig(Section):
         None,
         description="File that holds the password; the environment's RKLLM_MQTT_PASSWORD overrides it.",
     )
+    commands_username: str | None = Field(
+        None,
+        description="User name of the commands (`ask`, `top`, `queue`); default: the daemon's. With a broker "
+        "that binds sessions to user names (`use_username_as_clientid`) they need one of their own.",
+    )
+    commands_password_file: Path | None = Field(
+        None, description="File that holds the commands' password; only the commands read it."
+    )
     tls: TlsConfig | None = Field(
         None, description="Encrypt the connection; `tls: {}` trusts the system's CAs."
     )

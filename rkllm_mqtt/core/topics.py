@@ -185,6 +185,15 @@ class Topics:
         stem = levels[:-1] if levels[-1] in ("delta", "event") else levels
         return any(_fits(pattern, levels) or _fits(pattern, stem) for pattern in self.reply_patterns)
 
+    def kind(self, topic: str) -> str:
+        """Return a topic of ours without the name of a client or the id of a request, to be shown to all."""
+        levels = topic.split("/")
+        if levels[0] == self.base and levels[2:3] == ["client"]:
+            return "/".join((*levels[:3], "+", *levels[4:5]))
+        if topic.startswith(f"{self.base}/{self.node}/") or topic in self.discovery:
+            return topic
+        return "a configured response topic"
+
     def _is_reserved(self, levels: Sequence[str]) -> bool:
         return len(levels) > 2 and levels[0] == self.base and levels[2] in _RESERVED_LEVELS
 

@@ -17,6 +17,7 @@ from rkllm_mqtt.mqtt.exchange import Exchange
 from rkllm_mqtt.mqtt.link import Link
 from rkllm_mqtt.mqtt.loss import SESSION_TAKEN_OVER, UNSUPPORTED_VERSION, LinkLost, Loss, reason_of
 from rkllm_mqtt.mqtt.messages import Connection, Inbound, Outbound, Subscription
+from rkllm_mqtt.mqtt.refusals import Refusals
 from rkllm_mqtt.mqtt.versions import Version, VersionChoice
 from rkllm_mqtt.mqtt.window import Window
 
@@ -61,6 +62,8 @@ class Connector:
         self._client: PahoClient | None = None
         self._attempts = 0
         self._logged: str | None = None
+        self.refusals = Refusals()
+        """Topics on which the broker does not let us publish."""
         self.session_token = session_token
         self.exchange: Exchange | None = None
         """What is said over the connection, from CONNECT on."""
@@ -131,6 +134,7 @@ class Connector:
             self._client,
             link,
             self._window,
+            self.refusals,
             number=self._attempts,
             session=self.session_token,
             inflight=self._config.inflight,

@@ -25,6 +25,7 @@ from rkllm_mqtt.mqtt.loss import LinkLost, Loss
 from rkllm_mqtt.mqtt.messages import Inbound, PublishOutcome, Subscription, outcome_of_puback
 from rkllm_mqtt.mqtt.packets import DISCONNECT, DISCONNECT_WITH_WILL, publish_bytes
 from rkllm_mqtt.mqtt.publication import read_publish
+from rkllm_mqtt.mqtt.refusals import Refusals
 from rkllm_mqtt.mqtt.window import Window
 
 log = get_logger(__name__)
@@ -43,6 +44,7 @@ class Exchange:
         client: PahoClient,
         link: Link,
         window: Window,
+        refusals: Refusals,
         *,
         number: int,
         session: str,
@@ -52,6 +54,7 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._client = client
         self._window = window
+        self._refusals = refusals
         self._inflight = inflight
         self._deliver = deliver
         self._acks = AckQueue()
@@ -223,7 +226,10 @@ class Exchange:
     def _on_publish(
         self, _client: Any, _userdata: Any, mid: int, reason: ReasonCode, _properties: Properties | None
     ) -> None:
-        self._window.settle(mid, outcome_of_puback(reason.value))
+        outcome = outcome_of_puback(reason.value)
+        topic = self._window.settle(mid, outcome)
+        if topic is not None and self._refusals.settled(topic, outcome, self._loop.time()):
+            log.error("publish_refused", topic=topic, reason=str(reason).lower())
 
     def _on_answer(
         self,

@@ -122,6 +122,17 @@ class Session:
         return granted is not None and granted.shared_subscriptions
 
     @property
+    def refused_topics(self) -> tuple[str, ...]:
+        """Return the topics on which the broker did not let us publish lately; only MQTT 5 tells."""
+        return self._connector.refusals.topics(asyncio.get_running_loop().time())
+
+    @property
+    def refused_subscriptions(self) -> tuple[str, ...]:
+        """Return the topic filters that the broker did not grant at the last connection."""
+        granted = self._connector.granted
+        return granted.refused_subscriptions if granted else ()
+
+    @property
     def reconnects(self) -> int:
         """Return how many times the connection came up again."""
         return max(0, self._connector.connections - 1)

@@ -83,11 +83,13 @@ class Window:
         """Note the packet identifier under which the PUBACK will come."""
         self._under_way[mid] = pending
 
-    def settle(self, mid: int, outcome: PublishOutcome) -> None:
-        """Resolve the message that a PUBACK names; one for an unknown identifier is ignored."""
+    def settle(self, mid: int, outcome: PublishOutcome) -> str | None:
+        """Resolve the message that a PUBACK names and return its topic; None for an unknown identifier."""
         pending = self._under_way.pop(mid, None)
-        if pending is not None:
-            pending.resolve(outcome)
+        if pending is None:
+            return None
+        pending.resolve(outcome)
+        return pending.message.topic
 
     def send_again(self) -> None:
         """Put what is under way back in front of the queue: the broker has forgotten the session."""

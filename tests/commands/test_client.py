@@ -11,15 +11,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as paho
 import pytest
 
 from rkllm_mqtt.commands import client_address
 from rkllm_mqtt.commands.client import Asking, encode, find_node, new_id, outcome_of, own_name, read_status
-from rkllm_mqtt.commands.client_address import BrokerAddress, TlsFiles, address_from, address_from_url
+from rkllm_mqtt.commands.client_address import (
+    BrokerAddress,
+    TlsFiles,
+    address_from,
+    address_from_config,
+    address_from_url,
+)
 from rkllm_mqtt.commands.client_connection import Connection, ConnectionLost
 from rkllm_mqtt.commands.demo_note import DemoNote, note_path, read_note, remove_note, started_of, write_note
 from rkllm_mqtt.commands.failure import BrokerUnreachable, CommandFailed, DaemonUnavailable
 from rkllm_mqtt.commands.interruption import Interruption
+from rkllm_mqtt.config import parse_config
 from rkllm_mqtt.core.topics import Mailbox
 
 
@@ -250,3 +258,50 @@ def test_a_signal_wakes_and_the_third_one_gets_out() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_commands_have_the_user_that_the_configuration_names_for_them(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hidden\n")
+    text = "mqtt: {username: daemon, commands_username: cli, commands_password_file: %s}"
+    address = address_from_config(parse_config(text % secret, "test", {}))
+    assert (address.username, address.password) == ("cli", "hidden")
+    with pytest.raises(CommandFailed, match=r"mqtt\.commands_password_file /none: No such file"):
+        address_from_config(parse_config(text % "/none", "test", {}))
+    bare = address_from_config(parse_config("mqtt: {username: daemon}", "test", {}))
+    assert (bare.username, bare.password) == ("daemon", None)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_session_that_waits_for_another_client_is_left_alone(brokers: Any, protocol: str) -> None:
+    port = brokers.start(
+        f"allow_anonymous false\npassword_file {brokers.password_file('me')}\nuse_username_as_clientid true\n"
+    )
+    signed = BrokerAddress(port=port, username="me", password="secret", protocol=protocol)
+    for _ in range(2):  # what a command leaves behind does not lock out the next one
+        with Connection(signed) as connection:
+            connection.open()
+            connection.subscribe(["a/#"])
+    owner = paho.Client(paho.CallbackAPIVersion.VERSION2, "owner", clean_session=False)
+    owner.username_pw_set("me", "secret")
+    owner.connect("127.0.0.1", port)
+    received: list[bytes] = []
+    subscribed: list[int] = []
+    owner.on_subscribe = lambda *_: subscribed.append(1)
+    owner.on_message = lambda _c, _u, message: received.append(message.payload)
+    owner.on_connect = lambda *_: owner.subscribe("b/#", 1)
+    while not subscribed:
+        owner.loop()
+    owner.disconnect()
+    owner.loop()
+    with Connection(signed) as connection, pytest.raises(CommandFailed, match="'me' is taken") as failure:
+        connection.open()
+    assert "commands_username" in failure.value.hint
+    owner.on_connect = None
+    owner.reconnect()
+    owner.publish("b/1", b"kept", qos=1)
+    while not received:
+        owner.loop()
+    assert received == [b"kept"]  # its subscription is there still
+    owner.disconnect()
+    owner.loop()

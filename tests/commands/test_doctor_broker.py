@@ -237,8 +237,9 @@ def test_being_taken_for_the_daemon_loses_none_of_its_prompts(guarded: StartBrok
     send(port, "before")
     found = examined(config_for(port, "daemon"))
     send(port, "after")
-    assert found["rights"].level is Level.WARN
-    assert set(found) == {"connection", "MQTT 5", "rights"}
+    assert found["user of the commands"].level is Level.WARN
+    assert found["write answers"].level is Level.OK
+    assert set(found) == {"connection", "MQTT 5", "user of the commands", "write answers"}
     daemon.visit(subscribe=False)
     assert daemon.session_present
     assert daemon.received == [b"before", b"after"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rkllm_mqtt.core.health import Reason, assess
+from rkllm_mqtt.core.health import Reason, assess, publish_refused, subscription_refused
 
 MINOR = Reason("disk_low", "only 120 MB are free", "Free some space.")
 SERIOUS = Reason("journal", "the disk is full", serious=True)
@@ -30,3 +30,19 @@ def test_a_reason_is_shown_as_code_message_and_hint_and_nothing_else():
         ("hint", "Free some space."),
     ]
     assert SERIOUS.members() == {"code": "journal", "message": "the disk is full", "hint": ""}
+
+
+def test_a_forbidden_mailbox_degrades_and_a_forbidden_topic_of_our_own_is_serious():
+    mailbox = publish_refused(["rkllm/n/client/+/reply", "rkllm/n/client/+/reply"])
+    assert (mailbox.code, mailbox.serious) == ("publish_refused", False)
+    assert mailbox.message.count("rkllm/n/client/+/reply") == 1
+    whole = publish_refused(["a/client/+/b", "a/info", "a/queue", "a/health", "a/stats"])
+    assert whole.serious
+    assert whole.message.endswith("a/client/+/b, a/info, a/queue and 2 more")
+
+
+def test_a_refused_subscription_is_serious_unless_only_groups_are_concerned():
+    assert subscription_refused(["rkllm/n/status", "$share/g/x", "rkllm/n/x"]).serious
+    assert "rkllm/n/status and 1 more" in subscription_refused(["rkllm/n/status", "rkllm/n/x"]).message
+    groups = subscription_refused(["$share/fleet/rkllm/fleet/client/+/request/#"])
+    assert (groups.code, groups.serious) == ("groups_inactive", False)

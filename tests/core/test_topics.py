@@ -401,3 +401,16 @@ def test_home_assistants_birth_is_heard_only_when_discovery_is_on():
     assert isinstance(topics.parse("homeassistant/status"), HomeAssistantStatus)
     assert "homeassistant/status" not in TOPICS.filters(admin=True, shared=True)
     assert TOPICS.parse("homeassistant/status") is None
+
+
+@pytest.mark.parametrize(
+    ("topic", "kind"),
+    [
+        (f"{BOX}/reply/q1", "rkllm/rock/client/+/reply"),
+        (f"{BOX}/last", "rkllm/rock/client/+/last"),
+        ("rkllm/rock/info", "rkllm/rock/info"),
+        ("home/kitchen/answers", "a configured response topic"),
+    ],
+)
+def test_the_kind_of_a_topic_names_no_client_and_no_request(topic, kind):
+    assert TOPICS.kind(topic) == kind

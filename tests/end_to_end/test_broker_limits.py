@@ -1,8 +1,14 @@
 """Brokers that drop, go away and come back."""
 
+import json
+import os
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
+from live_client import Client
+from live_daemon import Daemon
 
 
 def test_resending_until_accepted_recovers_what_the_broker_dropped_under_its_default_queue(
@@ -58,3 +64,29 @@ def test_a_restarted_broker_gets_every_outcome_and_the_retained_state_again(
     assert after.reply(f"{box}/reply/q2").json["status"] == "ok"
     for name in ("status", "info", "queue", "health", "stats"):
         assert after.reply(f"rkllm/{daemon.node}/{name}")
+
+
+def test_a_subscription_that_the_broker_refuses_is_told_in_health_and_log(own_broker, tmp_path):
+    """Mosquitto's acl_file never refuses one; its plugin `dynamic security` does."""
+    rights = tmp_path / "rights.json"
+    subprocess.run(
+        ["mosquitto_ctrl", "dynsec", "init", rights, "watcher", "pw"], check=True, capture_output=True
+    )
+    members = json.loads(rights.read_text())
+    members["defaultACLAccess"].update(publishClientSend=True, subscribe=False)
+    rights.write_text(json.dumps(members))
+    plugin = next(Path("/usr").glob("lib*/**/mosquitto_dynamic_security.so"))
+    broker = own_broker(extra=f"plugin {plugin}\nplugin_opt_config_file {rights}")
+    watcher = Client(broker.port, user=("watcher", "pw")).subscribe("rkllm/#")
+    daemon = Daemon(tmp_path, broker.port, "deaf", {}, {**os.environ, "RKLLM_SIM_PROFILE": "instant"})
+    try:
+        daemon.start(watcher)
+        health = watcher.wait(
+            lambda m: m.topic == "rkllm/deaf/health" and b"subscription_refused" in m.payload
+        ).json
+        assert health["status"] == "unhealthy"
+        assert "rkllm/deaf/client/+/request/#" in health["reasons"][0]["message"]
+        assert "subscription_refused filter=rkllm/deaf/client/+/request/#" in daemon.log
+    finally:
+        daemon.stop()
+        watcher.close()

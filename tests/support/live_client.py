@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -39,11 +40,22 @@ class Received:
 class Client:
     """Connected to a broker; keeps every message of its subscriptions in order."""
 
-    def __init__(self, port: int, *, v5: bool = True, client_id: str = "", **options: Any) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        v5: bool = True,
+        client_id: str = "",
+        user: tuple[str, str] | None = None,
+        ca_file: Path | None = None,
+        **options: Any,
+    ) -> None:
         self.messages: list[Received] = []
         self._by_topic: defaultdict[str, list[Received]] = defaultdict(list)
         self._changed = threading.Condition()
         self._subscribed = threading.Event()
+        self._lost = threading.Event()
+        self._answered: list[str] = []
         self._paho = paho.Client(
             paho.CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -53,7 +65,13 @@ class Client:
         self._paho.max_inflight_messages_set(1000)
         self._paho.on_message = self._take
         self._paho.on_subscribe = lambda *_: self._subscribed.set()
-        self._paho.connect("127.0.0.1", port)
+        self._paho.on_connect = lambda _c, _u, _f, reason, _p: self._answered.append(str(reason))
+        self._paho.on_disconnect = lambda *_: self._lost.set()
+        if user is not None:
+            self._paho.username_pw_set(*user)
+        if ca_file is not None:
+            self._paho.tls_set(str(ca_file))
+        self._paho.connect("localhost" if ca_file else "127.0.0.1", port)
         self._paho.loop_start()
 
     def subscribe(self, *filters: str) -> "Client":
@@ -63,6 +81,32 @@ class Client:
             self._paho.subscribe(name, qos=1)
             assert self._subscribed.wait(PATIENCE_S), f"no SUBACK for {name}"
         return self
+
+    def refusal(self) -> str:
+        """Return the reason of the broker's CONNACK, `Success` when it took us."""
+        while not self._answered:
+            assert not self._lost.wait(0.05) or self._answered, "the broker closed without a word"
+        return self._answered[0]
+
+    def lost(self, patience_s: float = PATIENCE_S) -> bool:
+        """Return whether the broker ends the connection within so many seconds."""
+        return self._lost.wait(patience_s)
+
+    def try_publish(self, topic: str, payload: Any, **options: Any) -> str:
+        """Publish at QoS 1 and return the reason of the PUBACK (MQTT 5)."""
+        answers: dict[int, str] = {}
+        changed = threading.Condition()
+
+        def note(_client: object, _userdata: object, mid: int, reason: object, _properties: object) -> None:
+            with changed:
+                answers[mid] = str(reason)
+                changed.notify_all()
+
+        self._paho.on_publish = note
+        mid = self.publish_soon(topic, payload, **options).mid
+        with changed:
+            assert changed.wait_for(lambda: mid in answers, PATIENCE_S), f"no PUBACK for {topic}"
+        return answers[mid]
 
     def publish(
         self, topic: str, payload: Any, *, qos: int = 1, retain: bool = False, **properties: Any

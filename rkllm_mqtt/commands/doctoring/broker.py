@@ -29,9 +29,7 @@ def check_broker(subject: Subject, facts: BrokerFacts, now: float) -> list[Findi
         return [_unreachable(subject.config.mqtt, facts)]
     findings = [GROUP.ok("connection", f"{address_of(subject.config.mqtt)} accepts us"), protocol(facts)]
     if facts.taken_for_daemon:
-        advice = "It reconnects by itself. Give the doctor a user name of its own in a configuration for it."
-        sentence = "This broker takes each connection of the user for the daemon; nothing more was tried."
-        return [*findings, GROUP.warn("rights", sentence, advice)]
+        return [*findings, shared_user(subject.config.mqtt), write_answers(subject, facts)]
     findings += rights(subject, facts)
     findings.append(daemon(subject, facts, now))
     findings.append(queue_limit(subject, facts))
@@ -64,10 +62,24 @@ def protocol(facts: BrokerFacts) -> Finding:
     return GROUP.warn("MQTT 5", f"Not spoken ({facts.v5_error}): forbidden answers go unnoticed.", advice)
 
 
+def shared_user(config: MqttConfig) -> Finding:
+    """Tell of a broker that takes each connection of the daemon's user for the daemon."""
+    if config.commands_username not in (None, config.username):
+        sentence = "This broker binds sessions to user names, and the commands have one of their own"
+        return GROUP.ok("user of the commands", sentence)
+    sentence = "This broker takes each connection of the user for the daemon, also the commands'."
+    advice = "Set `mqtt.commands_username` to a user of its own, or `ask` and `top` will be refused."
+    return GROUP.warn("user of the commands", sentence, advice)
+
+
+def _acl(subject: Subject) -> str:
+    config = subject.config
+    return _ACL.format(user=config.mqtt.username or "(anonymous)", base=config.base, node=config.node)
+
+
 def rights(subject: Subject, facts: BrokerFacts) -> list[Finding]:
     """Check that the daemon's user may read requests and write answers and state."""
-    config = subject.config
-    acl = _ACL.format(user=config.mqtt.username or "(anonymous)", base=config.base, node=config.node)
+    acl = _acl(subject)
     findings = []
     if facts.refused_filters:
         name, reason = next(iter(facts.refused_filters.items()))
@@ -81,14 +93,17 @@ def rights(subject: Subject, facts: BrokerFacts) -> list[Finding]:
         findings.append(
             GROUP.skip("read requests", "Granted; not tried, as this user may not send requests.")
         )
+    return [*findings, write_answers(subject, facts)]
+
+
+def write_answers(subject: Subject, facts: BrokerFacts) -> Finding:
+    """Check that the daemon's user may write answers and state."""
     if facts.refused_topics:
         what = ", ".join(f"{name} ({reason})" for name, reason in facts.refused_topics.items())
-        findings.append(GROUP.fail("write answers", f"Publishing is refused: {what}.", acl))
-    elif facts.protocol == "5":
-        findings.append(GROUP.ok("write answers", "A test answer and status were accepted"))
-    else:
-        findings.append(GROUP.skip("write answers", "MQTT 3.1.1 cannot tell whether they are forbidden."))
-    return findings
+        return GROUP.fail("write answers", f"Publishing is refused: {what}.", _acl(subject))
+    if facts.protocol == "5":
+        return GROUP.ok("write answers", "What was published as a test was accepted")
+    return GROUP.skip("write answers", "MQTT 3.1.1 cannot tell whether they are forbidden.")
 
 
 def daemon(subject: Subject, facts: BrokerFacts, now: float) -> Finding:

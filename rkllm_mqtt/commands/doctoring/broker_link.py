@@ -4,7 +4,7 @@ With `use_username_as_clientid` a broker gives our connection the daemon's own s
 then delete the prompts queued for it, and an acknowledged prompt would be lost. So:
 
 Rule 1: the session is resumed, never started clean, and nothing received is acknowledged.
-Rule 2: a session that exists under our random client id is the daemon's: we leave it at once as it was.
+Rule 2: a session that exists under our random client id is the daemon's: we leave it as it was.
 Rule 3: only a session that began with us is removed.
 """
 

@@ -35,7 +35,7 @@ class BrokerFacts:
     v5_error: str | None = None
     """Why MQTT 5 did not work, when 3.1.1 did."""
     taken_for_daemon: bool = False
-    """The broker gave us the daemon's session; nothing else was tried then."""
+    """The broker gave us the daemon's session; only publishing was tried then."""
     maximum_packet_bytes: int | None = None
     refused_filters: Mapping[str, str] = field(default_factory=dict)
     """Topic filter of the daemon → the broker's reason."""
@@ -59,7 +59,9 @@ def probe_broker(config: Config) -> BrokerFacts:
         facts.protocol = link.version
         facts.taken_for_daemon = link.taken_for_daemon
         facts.maximum_packet_bytes = link.maximum_packet_bytes
-        if not link.taken_for_daemon:
+        if link.taken_for_daemon:
+            _try_publishing(config, link, facts)  # its subscriptions and what waits for it stay untouched
+        else:
             _read_state(config, link, facts)
             _try_topics(config, link, facts)
     finally:
@@ -108,17 +110,22 @@ def _try_topics(config: Config, link: BrokerLink, facts: BrokerFacts) -> None:
     # Groups are left out: a member of a shared subscription takes prompts away from the others.
     filters = topics.filters(admin=config.admin.enabled, shared=False)
     facts.refused_filters = link.subscribe(filters, ANSWER_TIMEOUT_S)
-    word = facts.status if facts.status in ("online", "offline") else "offline"
-    outcomes = {
-        "status": link.publish(topics.state("status"), word.encode(), ANSWER_TIMEOUT_S),
-        "reply": link.publish(mailbox.topic("reply", "doctor"), b"", ANSWER_TIMEOUT_S),
-    }
-    facts.refused_topics = {name: reason for name, reason in outcomes.items() if reason is not None}
+    _try_publishing(config, link, facts)
     request = mailbox.topic("request", "doctor")
     if link.publish(request, b"", ANSWER_TIMEOUT_S) is None:
         facts.request_arrived = link.wait(lambda: request in link.newest, ARRIVAL_TIMEOUT_S)
         if not facts.request_arrived and not link.v5:
             facts.request_arrived = None  # 3.1.1 does not tell whether we may send one
+
+
+def _try_publishing(config: Config, link: BrokerLink, facts: BrokerFacts) -> None:
+    topics = Topics(config.base, config.node)
+    mailbox = Mailbox(config.base, config.node, f"doctor-{secrets.token_hex(4)}")
+    outcomes = {"reply": link.publish(mailbox.topic("reply", "doctor"), b"", ANSWER_TIMEOUT_S)}
+    if not link.taken_for_daemon:  # else the status could not be read, and must not be guessed
+        word = facts.status if facts.status in ("online", "offline") else "offline"
+        outcomes["status"] = link.publish(topics.state("status"), word.encode(), ANSWER_TIMEOUT_S)
+    facts.refused_topics = {name: reason for name, reason in outcomes.items() if reason is not None}
 
 
 def _json(payload: bytes | None) -> Mapping[str, Any] | None:
