@@ -1,7 +1,8 @@
 """One attempt of a job as its sender sees it: pieces of text in, deltas and progress out."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rkllm_mqtt.core.answers import delta, encode
@@ -15,8 +16,8 @@ PROGRESS_S = 3.0
 
 Send = Callable[[Outbound], bool]
 
-WirePiece = str | list[str]
-"""A piece as the worker sends it: text, or thoughts in a list of one, for most pieces are text."""
+WirePiece = str | list[str] | dict[str, str]
+"""A piece as the worker sends it: text, thoughts in a list of one, or a tool call with name and arguments."""
 
 
 def publish_event(send: Send, job: Job, kind: str, **members: Any) -> None:
@@ -56,6 +57,8 @@ class Answer:
         self._timer: asyncio.TimerHandle | None = None
         self._progress: asyncio.TimerHandle | None = None
         self._topic = job.address.delta
+        self.tool_calls: list[Mapping[str, Any]] = []
+        """Calls so far, in the shape of the OpenAI API."""
         self.tokens = 0
         self.first_token_at: float | None = None
         """Seconds of the event loop's clock."""
@@ -80,7 +83,8 @@ class Answer:
         if self.first_token_at is None:
             self.first_token_at = self._loop.time()
         self.tokens = tokens
-        parts = [_part(piece) for piece in pieces]
+        self.tool_calls += [_call(piece) for piece in pieces if isinstance(piece, dict)]
+        parts = [_part(piece) for piece in pieces if not isinstance(piece, dict)]
         if parts:
             self._show(parts)
 
@@ -150,7 +154,13 @@ class Answer:
         self._arm_progress(started_at, prefill_s)
 
 
-def _part(piece: WirePiece) -> tuple[str, str]:
+def _call(piece: Mapping[str, str]) -> Mapping[str, Any]:
+    # Nine letters and digits: Mistral's published templates take no other id.
+    function = {"name": piece["name"], "arguments": piece["arguments"]}
+    return {"id": uuid.uuid4().hex[:9], "type": "function", "function": function}
+
+
+def _part(piece: str | list[str]) -> tuple[str, str]:
     if isinstance(piece, str):
         return "text", piece
     (thought,) = piece

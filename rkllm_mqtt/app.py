@@ -31,6 +31,7 @@ from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.logtopic import LogTopic
 from rkllm_mqtt.mqtt.messages import Connection, Outbound, Subscription
 from rkllm_mqtt.mqtt.session import Session
+from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.outbox import Outbox
 from rkllm_mqtt.outcomes import Outcomes
 from rkllm_mqtt.positions import Positions
@@ -109,7 +110,7 @@ class Daemon:
             self._counters,
             journal,
             self._slot,
-            build_renderers(self._slot),
+            Orders(build_renderers(self._slot)),
             outcomes,
             send=self._send,
             unloadable=self._gate.unloadable,

@@ -7,7 +7,8 @@ Rule 3: nothing of a job runs after its `cancelled` final: the run has ended, or
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from rkllm_mqtt.answer import Answer, Send, publish_event
@@ -17,13 +18,12 @@ from rkllm_mqtt.core.errors import Code, Fault, SlotLost
 from rkllm_mqtt.core.job import JobEvent
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.core.pace import Pace, common_prefix
-from rkllm_mqtt.core.verdict import CANCELLED, EXPIRED, Ended, Lost, PutBack, judge
+from rkllm_mqtt.core.verdict import CANCELLED, EXPIRED, Ended, Lost, PutBack, judge, settle
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.logs import get_logger
+from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.outcomes import Outcomes, Produced
 from rkllm_mqtt.render.errors import RenderError
-from rkllm_mqtt.render.renderer import Renderer
-from rkllm_mqtt.runtime.order import RunOrder
 from rkllm_mqtt.runtime.run import RunEnd
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
@@ -48,7 +48,7 @@ class Dispatcher:
         counters: Counters,
         journal: Journal,
         slot: Slot,
-        renderers: Mapping[str, Renderer],
+        orders: Orders,
         outcomes: Outcomes,
         *,
         send: Send,
@@ -63,7 +63,7 @@ class Dispatcher:
             counters: Totals.
             journal: Open.
             slot: Running.
-            renderers: By model id.
+            orders: Makes the prompts.
             outcomes: Where a job ends.
             send: Publishes an event or a delta.
             unloadable: Why a model cannot be loaded; None when it can, or that is not known yet.
@@ -74,7 +74,7 @@ class Dispatcher:
         self._counters = counters
         self._journal = journal
         self._slot = slot
-        self._renderers = renderers
+        self._orders = orders
         self._outcomes = outcomes
         self._send = send
         self._unloadable = unloadable
@@ -219,23 +219,12 @@ class Dispatcher:
         serving.add_done_callback(self._serving.discard)
 
     def _submit(self, job: Job) -> Turn:
-        request = job.request
-        rendered = self._renderers[request.model].render(request.messages, thinking=request.thinking)
-        pace = self.paces[request.model]
-        order = RunOrder(
-            prompt=rendered.text,
-            max_tokens=request.max_tokens,
-            sampling=request.sampling,
-            stops=rendered.stops,
-            text_stops=request.stop,
-            specials=rendered.specials,
-            opens_thinking=rendered.opens_thinking,
-            thinking=request.thinking and rendered.mode == "runtime",
-            first_token_limit_s=pace.first_token_limit_s(
-                len(rendered.text),
-                max(self._config.runtime.abort_grace_s, self._config.runtime.stall_timeout_s),
-            ),
+        rendered, order = self._orders.make(job)
+        runtime = self._config.runtime
+        limit_s = self.paces[job.request.model].first_token_limit_s(
+            len(rendered.text), max(runtime.abort_grace_s, runtime.stall_timeout_s)
         )
+        order = replace(order, first_token_limit_s=limit_s)
         answer = Answer(job, self._send, interval_s=self._config.delta_interval_ms / 1000)
         run = self._slot.submit(order, answer.take)
         run.ended.add_done_callback(self._run_ended)
@@ -371,5 +360,9 @@ class Dispatcher:
         timing = turn.timing(self._journal.now() - job.queued_at)
         turn.teach(pace, timing.ttft_ms)
         self._counters.busy_s += turn.end.run_ms / 1000 if turn.end else 0.0
-        produced = Produced(answer.text, answer.thinking, turn.usage(pace), timing, answer.deltas)
+        produced = Produced(
+            answer.text, answer.thinking, turn.usage(pace), timing, answer.deltas, answer.tool_calls
+        )
+        must_call = job.request.tool_choice == "required"
+        verdict = settle(verdict, calls=len(answer.tool_calls), must_call=must_call)
         await self._outcomes.end(job, verdict, produced)

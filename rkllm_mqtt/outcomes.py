@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.core.answers import Final, Timing, Usage, build_outcome
@@ -33,6 +34,7 @@ class Produced:
     usage: Usage = _NOTHING_USED
     timing: Timing = _NO_TIME
     deltas: int = 0
+    tool_calls: Sequence[Mapping[str, Any]] = ()
 
 
 class Outcomes:
@@ -89,6 +91,7 @@ class Outcomes:
             timing=produced.timing,
             attempt=job.attempt,
             deltas=produced.deltas,
+            tool_calls=produced.tool_calls,
             fault=fault,
         )
         limit = self._config.limits.reply_bytes

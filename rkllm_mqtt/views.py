@@ -26,7 +26,7 @@ from rkllm_mqtt.store.journal import Journal
 _SHOWN_WAITING = 20
 _LOW_DISK_MB = 200
 _OLD_DRIVER = (0, 9, 7)
-FEATURES = ("chat", "stream", "cancel", "last", "duplicates", "admin")
+FEATURES = ("chat", "stream", "cancel", "last", "duplicates", "tools", "admin")
 
 
 class DaemonViews:

@@ -15,6 +15,7 @@ from rkllm_mqtt.core.job import JobState, Priority
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.dispatcher import Dispatcher
 from rkllm_mqtt.gate import Gate
+from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.outcomes import Outcomes
 from rkllm_mqtt.runtime.slot import Slot
 
@@ -44,7 +45,7 @@ class Kit:
             self.counters,
             journal,
             self.slot,
-            build_renderers(self.slot),
+            Orders(build_renderers(self.slot)),
             self.outcomes,
             send=self._send,
             unloadable=Gate(self.slot, journal, config.runtime.restart_max_s).unloadable,

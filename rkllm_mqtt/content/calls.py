@@ -104,7 +104,7 @@ class CallParser:
                 pass
         if self.ended:
             return pieces
-        rest, self._held = cut_mark_at_end(self._held), ""
+        rest, self._held = cut_mark_at_end(self._held, complete=complete), ""
         if rest := rest.rstrip() if self._after_call or self.calls else rest:
             self._show(rest, pieces)
         return pieces
@@ -217,7 +217,7 @@ class CallParser:
 
     def _close(self, pieces: list[CallPiece], complete: bool) -> None:
         """The answer is over within what may be a call."""
-        body, self._held = cut_mark_at_end(self._held), ""
+        body, self._held = cut_mark_at_end(self._held, complete=complete), ""
         if self._place is _Place.MARKED:
             self._settle(body, pieces, mend=complete, keep=complete)
             return

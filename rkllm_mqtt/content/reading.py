@@ -1,6 +1,6 @@
-"""Read the tool calls out of a piece of text that is meant to hold some, whatever a model's way to write them.
+"""Read the tool calls out of a piece of text that is meant to hold some, in whatever form a model wrote them.
 
-Pure. Families differ in what they were trained to write, and small models mix the forms: so each form is tried,
+Pure. Families differ in what they were trained to write, and small models mix the forms: so each is tried,
 and what decides is whether an offered tool comes out of it.
 """
 
@@ -88,10 +88,12 @@ def _calls_in(value: object, offer: Offer, bare: bool) -> list[ToolCall]:
 
 
 def _calls_of_object(value: Mapping[str, Any], offer: Offer, bare: bool) -> list[ToolCall]:
-    name_key = next((key for key in NAME_KEYS if isinstance(value.get(key), str)), None)
-    name = offer.find(value[name_key]) if name_key is not None else None
-    if name is None or name_key is None:
+    named = ((key, offer.find(value[key])) for key in NAME_KEYS if isinstance(value.get(key), str))
+    name_key, name = next(((key, name) for key, name in named if name is not None), ("", None))
+    if name is None:
         return _keyed_by_name(value, offer)
+    if "description" in value:  # the signature of the tool, repeated
+        return []
     key = next((key for key in ARGUMENT_KEYS if key in value), None)
     if key is not None:
         arguments: object = value[key]

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 MAX_REPAIRED_CHARS = 16_384
-"""Longer text is taken as it is or not at all: mending is a guess, and its cost grows faster than the text."""
+"""Longer text is taken as it is or not at all: mending costs more than in proportion to the text."""
 
 _BETWEEN = re.compile(r"[\s;,\])}]*")
 

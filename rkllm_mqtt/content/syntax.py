@@ -24,7 +24,7 @@ OPENINGS: Mapping[str, str] = {
 RESULTS = ("<tool_response>", "<|tool_response|>", "<start_function_response>", "[TOOL_RESULTS]")
 """A model that writes one of these plays the tool's part: its answer was over before."""
 
-STRAY = tuple(close for close in OPENINGS.values() if close) + ("[ARGS]", "[CALL_ID]", "</tool_response>")
+STRAY = (*filter(None, OPENINGS.values()), "[ARGS]", "[CALL_ID]", "</tool_response>")
 """Marks that mean nothing without what comes before them."""
 
 MARKS = (*OPENINGS, *RESULTS, *STRAY)
@@ -61,9 +61,12 @@ def mark_at(text: str, at: int) -> str | None:
     return None
 
 
-def cut_mark_at_end(text: str) -> str:
-    """Return a text that has ended without the beginning of a mark at its end; a single character stays."""
-    for length in range(min(len(text), 32), 1, -1):
+def cut_mark_at_end(text: str, *, complete: bool) -> str:
+    """Return a text that has ended without the beginning of a mark at its end.
+
+    A single character stays where the model ended the text itself: nobody writes half a mark, but many a `<`.
+    """
+    for length in range(min(len(text), 32), 1 if complete else 0, -1):
         tail = text[-length:]
         if any(mark.startswith(tail) for mark in MARKS):
             return text[:-length]
@@ -75,7 +78,7 @@ def without_marks(text: str) -> str:
     previous = None
     while previous != text:  # what is left of two marks may be one
         previous, text = text, any_mark.sub("", text)
-    return cut_mark_at_end(text)
+    return cut_mark_at_end(text, complete=True)
 
 
 def fence_head(text: str, offer: Offer) -> tuple[Likeness, int]:
@@ -164,7 +167,7 @@ def _type_head(rest: str) -> Likeness:
 
 
 class BracketSpan:
-    """Finds where the bracket that a growing text begins with is closed again, each character looked at once."""
+    """Finds where the bracket that a growing text begins with is closed; looks at each character once."""
 
     _TELLING = re.compile(r'["\'\\\[\](){}]')
 
@@ -174,7 +177,7 @@ class BracketSpan:
         self._quote = ""
 
     def end(self, text: str) -> int | None:
-        """Return the length of the bracketed text; None while it is open. Each call brings the longer text."""
+        """Return the length of the bracketed text, None while it is open; each call brings more of it."""
         while found := self._TELLING.search(text, self._at):
             character, self._at = found[0], found.end()
             if character == "\\":

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -82,6 +82,8 @@ class Final:
     attempt: int
     deltas: int
     """Valid deltas; 0 when none were published."""
+    tool_calls: Sequence[Mapping[str, Any]] = ()
+    """In the shape of the OpenAI API."""
     fault: Fault | None = None
     truncated: bool = False
 
@@ -99,7 +101,7 @@ class Final:
             "status": self.status,
             "text": self.text,
             "thinking": self.thinking,
-            "tool_calls": [],
+            "tool_calls": list(self.tool_calls),
             "finish_reason": self.finish_reason,
             "usage": usage,
             "timing": {

@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from rkllm_mqtt.core.topics import Mailbox
 
@@ -33,6 +33,11 @@ class ChatRequest:
     sampling: Mapping[str, float] = field(default_factory=dict)
     """Only what the request, its preset or its model says, by the names in SAMPLING."""
     stop: tuple[str, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """In the shape of the OpenAI API, each with a name of its own."""
+    tool_choice: Literal["auto", "none", "required"] = "auto"
+    tool_name: str | None = None
+    """The one tool that must be called; `tool_choice` is `required` then."""
     thinking: bool = False
     stream: bool = False
     text: bool = False
@@ -52,8 +57,8 @@ class ChatRequest:
     def from_json(cls, text: str) -> "ChatRequest":
         """Return the request that `to_json` wrote."""
         values = json.loads(text)
-        values["messages"] = tuple(values["messages"])
-        values["stop"] = tuple(values["stop"])
+        for name in ("messages", "stop", "tools"):
+            values[name] = tuple(values.get(name, ()))
         return cls(**values)
 
 

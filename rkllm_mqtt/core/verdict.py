@@ -3,7 +3,7 @@
 Pure: how the run ended goes in; the end of the job, another attempt, or a return to the queue comes out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rkllm_mqtt.core.errors import Code, Fault
 from rkllm_mqtt.core.job import JobEvent
@@ -51,6 +51,23 @@ class RunFacts:
     """The daemon aborted it to end in time."""
 
 
+def settle(verdict: Ended, *, calls: int, must_call: bool) -> Ended:
+    """Return what becomes of a job whose run has ended so, in view of what its answer holds.
+
+    Args:
+        verdict: What the run's end means.
+        calls: Tool calls in the answer.
+        must_call: The sender asked for at least one.
+    """
+    if verdict.event is not JobEvent.COMPLETED:
+        return verdict
+    if must_call and not calls:
+        return _NO_CALL
+    return (
+        replace(verdict, finish_reason="tool_calls") if calls and verdict.finish_reason == "stop" else verdict
+    )
+
+
 CANCELLED = Ended(
     JobEvent.CANCEL_CONFIRMED, "cancelled", Fault(Code.CANCELLED, "the sender cancelled this request")
 )
@@ -59,6 +76,15 @@ EXPIRED = Ended(
     "expired",
     Fault(
         Code.EXPIRED, "the deadline of this request has passed", "Raise `ttl_s`, or its MQTT message expiry."
+    ),
+)
+_NO_CALL = Ended(
+    JobEvent.GAVE_UP,
+    "error",
+    Fault(
+        Code.INVALID_OUTPUT,
+        "a tool call was asked for, and the model made none",
+        "Raise `max_tokens`, describe the tool better, or use a larger model.",
     ),
 )
 _TIMED_OUT = Ended(

@@ -14,6 +14,7 @@ from rkllm_mqtt.core.chat import SAMPLING, ChatRequest
 from rkllm_mqtt.core.errors import Code, RequestError
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.topics import is_id
+from rkllm_mqtt.intake.tools import wish_of
 from rkllm_mqtt.intake.wire import WireRequest, conversation, parse_wire, user_message
 
 _DEFAULT_MAX_TOKENS = 512
@@ -97,6 +98,13 @@ class RequestParser:
                 "Ask for less, or raise `limits.max_tokens`.",
             )
         sampling, ignored = self._sampling(wire, settings, capabilities)
+        wish = wish_of(wire.tools or (), wire.tool_choice)
+        if wish.tools and model is not None and model.template in ("raw", "runtime"):
+            raise RequestError(
+                Code.UNSUPPORTED,
+                f"tools: the template {model.template!r} of model {model_id!r} cannot offer them",
+                "Send the request without tools, or configure another template for the model.",
+            )
         stream = wire.stream if wire.stream is not None else bool(settings.stream)
         reply_bytes = [size for size in (wire.reply_bytes, settings.reply_bytes) if size is not None]
         request = ChatRequest(
@@ -105,6 +113,9 @@ class RequestParser:
             max_tokens=max_tokens,
             sampling=sampling,
             stop=(wire.stop,) if isinstance(wire.stop, str) else tuple(wire.stop or ()),
+            tools=wish.tools,
+            tool_choice=wish.choice,
+            tool_name=wish.name,
             thinking=bool(wire.thinking),
             stream=stream and not text,
             text=text,
@@ -115,9 +126,17 @@ class RequestParser:
         wanted = _PRIORITIES[wire.priority or settings.priority or "normal"]
         ttl_s = min(wire.ttl_s or limits.ttl_s, settings.ttl_s or limits.ttl_s, limits.ttl_s)
         priority = max(wanted, _PRIORITIES[settings.priority_ceiling])
-        if wire.thinking is not None and model and model.thinking == ("none" if wire.thinking else "always"):
+        if self._cannot_think_so(wire.thinking, model, must_call=wish.choice == "required"):
             ignored.append("thinking")
         return Parsed(request, wire.id, priority, ttl_s, (*wire.without_effect, *ignored))
+
+    @staticmethod
+    def _cannot_think_so(thinking: bool | None, model: ModelConfig | None, *, must_call: bool) -> bool:
+        """Return whether the wish to think, or not to, changes nothing."""
+        kind = "switch" if model is None else model.thinking
+        if thinking is None:
+            return False
+        return kind == ("none" if thinking else "always") or (thinking and must_call and kind == "switch")
 
     def _text(self, payload: bytes) -> WireRequest:
         try:

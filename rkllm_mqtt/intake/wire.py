@@ -8,6 +8,7 @@ from pydantic_core import from_json
 
 from rkllm_mqtt.core.errors import Code, RequestError
 from rkllm_mqtt.core.topics import is_id
+from rkllm_mqtt.intake.tools import MAX_TOOLS, Tool
 
 _MAX_MESSAGES = 1000
 _MAX_STOPS = 16
@@ -59,7 +60,7 @@ class WireRequest(_Wire):
     mirostat_tau: Annotated[float, Field(gt=0, le=100)] | None = None
     mirostat_eta: Annotated[float, Field(gt=0, le=10)] | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=_MAX_STOPS)] | None = None
-    tools: list[Any] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Any = None
     response_format: dict[str, Any] | None = None
     conversation_id: str | None = None
@@ -79,14 +80,15 @@ class WireRequest(_Wire):
             for part in message.content if isinstance(message.content, list) else ():
                 names.update(dict.fromkeys(f"messages.content.{name}" for name in part.model_extra or ()))
         # `parse_wire` refuses them unless they are empty; a choice without tools chooses nothing.
-        names.update(
-            dict.fromkeys(name for name in (*_NOT_YET, "tool_choice") if getattr(self, name) is not None)
-        )
+        names.update(dict.fromkeys(name for name in _NOT_YET if getattr(self, name) is not None))
+        if not self.tools:
+            names.update(
+                dict.fromkeys(name for name in ("tools", "tool_choice") if getattr(self, name) is not None)
+            )
         return [name[:64] for name in islice(names, _MAX_NAMES)]
 
 
 _NOT_YET = {
-    "tools": "tool calls are not parsed by this version",
     "response_format": "formats are not validated by this version",
     "conversation_id": "conversations are not kept by this version",
 }

@@ -47,8 +47,9 @@ def canonical_messages(
         for call in _calls_of(message):
             called[call.get("id")] = call["name"]
         # The API names a result's tool by the id of its call only; some templates want the name.
-        if message["role"] == "tool" and "name" not in message and message.get("tool_call_id") in called:
-            message["name"] = called[message["tool_call_id"]]
+        answers = message.get("tool_call_id")
+        if message["role"] == "tool" and "name" not in message and answers is not None and answers in called:
+            message["name"] = called[answers]
         canonical.append(message)
     return canonical
 

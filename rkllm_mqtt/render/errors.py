@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-RenderFault = Literal["invalid_request", "too_large", "model_error"]
-"""The conversation cannot be rendered; the prompt is too long; the operator's template is at fault."""
+RenderFault = Literal["invalid_request", "unsupported", "too_large", "model_error"]
+"""No such conversation can be rendered; not by this template; the prompt is too long; a wrong template."""
 
 
 class RenderError(Exception):

@@ -32,6 +32,11 @@ CALL_MARKERS = frozenset(
         "[TOOL_CALLS]",
         "[ARGS]",
         "[CALL_ID]",
+        "<|tool_call|>",
+        "<|/tool_call|>",
+        "<start_function_call>",
+        "<end_function_call>",
+        "<escape>",
         "<think>",
         "</think>",
     }

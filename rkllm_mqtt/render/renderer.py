@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError
 
+from rkllm_mqtt.content.dialects import begun_call
+
 from .conversation import canonical_messages, canonical_tools, last_user_text, raw_text, spellings_of
 from .environment import RaisedByTemplate, TemplateSandbox
 from .errors import RenderError
@@ -43,6 +45,8 @@ class Rendered:
     """Special tokens to be dropped from the answer; none is a stop or marks a tool call."""
     opens_thinking: bool
     """The prompt ends inside an open `<think>`."""
+    begun: str = ""
+    """The end of the prompt that belongs to the answer: the beginning of the call that was asked for."""
 
 
 class Renderer:
@@ -85,6 +89,8 @@ class Renderer:
         *,
         tools: Sequence[Mapping[str, object]] = (),
         thinking: bool = False,
+        must_call: bool = False,
+        tool: str | None = None,
     ) -> Rendered:
         """Return the prompt that asks for the assistant's next message.
 
@@ -93,13 +99,17 @@ class Renderer:
                 user's: history, system prompt and tools are not part of what the library is given there.
             tools: As in the OpenAI chat API; any order gives the same bytes.
             thinking: Ask a model with a switch to think.
+            must_call: The answer has to be a call of a tool; a model with a switch does not think before it.
+            tool: Of this one.
 
         Raises:
             RenderError: The conversation has another shape, the template refuses it or fails, or the prompt
                 is too long.
         """
+        if tools and not (self._templates and self._chat.takes_tools):
+            raise self._without_tools()
         if self._templates:
-            text = self._run_template(messages, tools, thinking)
+            text = self._run_template(messages, tools, thinking and not must_call)
         elif self._mode == "runtime":
             text = last_user_text(messages, self._clean)
         else:
@@ -107,7 +117,12 @@ class Renderer:
         if len(text) > self._max_chars:
             raise self._too_long()
         opens_thinking = bool(self._templates) and text[-64:].rstrip().endswith("<think>")
-        return Rendered(text, self._mode, self._chat.stops, self._chat.specials, opens_thinking)
+        begun = ""
+        if must_call and not opens_thinking:
+            begun = begun_call(self._chat.dialect, None if tool is None else self._clean.text(tool))
+        return Rendered(
+            text + begun, self._mode, self._chat.stops, self._chat.specials, opens_thinking, begun
+        )
 
     def _run_template(
         self,
@@ -199,6 +214,13 @@ class Renderer:
         if "_token' is undefined" in str(exc):
             hint = "put the model's tokenizer_config.json beside the template: it names the special tokens"
         return RenderError(f"{where}: {type(exc).__name__}: {exc}", hint)
+
+    def _without_tools(self) -> RenderError:
+        return RenderError(
+            f"the template {self._chat.label} of this model does not know tools",
+            f"send the request without tools, or configure one of {', '.join(FAMILIES)} for the model",
+            "unsupported",
+        )
 
     def _too_long(self) -> RenderError:
         return RenderError(

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+from rkllm_mqtt.content.dialects import Dialect, dialect_of
+
 from .errors import RenderError
 from .markers import CALL_MARKERS, TURN_ENDS, TURN_STARTS
 
@@ -27,6 +29,16 @@ class ChatTemplate:
     """A second template that the model's file keeps for conversations with tools."""
     tokens: Mapping[str, str] = field(default_factory=dict)
     """Template variables such as `bos_token`."""
+
+    @property
+    def takes_tools(self) -> bool:
+        """Return whether the template writes the tools that it is given."""
+        return "tools" in (self.tool_source or self.source)
+
+    @property
+    def dialect(self) -> Dialect:
+        """Return how the model writes a tool call."""
+        return dialect_of(self.tool_source or self.source)
 
 
 _FAMILIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

@@ -3,10 +3,12 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import rkllmrt
+from rkllm_mqtt.content.calls import CallParser, CallPiece
+from rkllm_mqtt.content.offer import Offer
 from rkllm_mqtt.core.chat import SAMPLING
 from rkllm_mqtt.core.repetition import RepetitionDetector
 from rkllm_mqtt.core.stops import StopFilter
@@ -41,7 +43,8 @@ class Generation:
         self._ending = threading.Lock()
         self._splitter = ThinkingSplitter(order["opens_thinking"])
         self._text_stops = StopFilter(order["text_stops"])
-        self._pieces: list[str | list[str]] = []
+        self._calls = _call_parser(order["calls"])
+        self._pieces: list[str | list[str] | dict[str, str]] = []
         self._tokens = 0
         self._silent = 0
         self._sent_at = float("-inf")
@@ -158,7 +161,7 @@ class Generation:
             piece = self._utf8.feed(raw)
             if piece:
                 self._show(self._stops.feed(piece))
-            if self._stops.stopped is not None or self._text_stops.stopped is not None:
+            if self._stopped():
                 self._reason = "stop"
             elif self._tokens >= self._max_tokens and not self._library_limits:
                 self._reason = "length"
@@ -172,6 +175,12 @@ class Generation:
         if self._reason is not None:
             self._model.abort()
 
+    def _stopped(self) -> bool:
+        """Return whether what came so far is the whole answer."""
+        if self._calls is not None and self._calls.ended:
+            return True
+        return self._stops.stopped is not None or self._text_stops.stopped is not None
+
     def _show(self, text: str) -> None:
         if text:
             for part in self._splitter.feed(text):
@@ -180,7 +189,19 @@ class Generation:
     def _add(self, kind: str, text: str) -> None:
         if kind == "thinking":
             self._pieces.append([text])
-            return
+        elif self._calls is None:
+            self._add_text(text)
+        else:
+            self._add_parsed(self._calls.feed(text))
+
+    def _add_parsed(self, parts: Sequence[CallPiece]) -> None:
+        for part in parts:
+            if isinstance(part, str):
+                self._add_text(part)
+            elif self._text_stops.stopped is None:
+                self._pieces.append({"name": part.name, "arguments": part.arguments})
+
+    def _add_text(self, text: str) -> None:
         text = self._text_stops.feed(text)
         if text:
             self._pieces.append(text)
@@ -226,8 +247,17 @@ class Generation:
                 self._show(self._stops.feed(self._utf8.flush()) + self._stops.flush())
             for part in self._splitter.flush():
                 self._add(*part)
+            if self._calls is not None:
+                self._add_parsed(self._calls.flush(complete=self._reason == "stop"))
             rest = self._text_stops.flush()
             if rest:
                 self._pieces.append(rest)
             if self._pieces:
                 self._flush(time.monotonic())
+
+
+def _call_parser(order: Frame | None) -> CallParser | None:
+    """Return what tells calls from text for the `calls` of a run's frame."""
+    if order is None:
+        return None
+    return CallParser(Offer(order["tools"]), begun=order["begun"], only_one=order["only_one"])

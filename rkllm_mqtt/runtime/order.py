@@ -43,6 +43,18 @@ class LoadOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class CallOrder:
+    """How the tool calls of an answer are found."""
+
+    tools: Mapping[str, Mapping[str, Any]]
+    """JSON schema of the parameters by name; what else is called is no call."""
+    begun: str = ""
+    """The end of the prompt that begins the call already."""
+    only_one: bool = False
+    """The first call ends the run."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunOrder:
     """One run of the slot."""
 
@@ -59,6 +71,8 @@ class RunOrder:
     """The prompt ends inside an open `<think>`."""
     thinking: bool = False
     """For the runtime's own template only."""
+    calls: CallOrder | None = None
+    """How to tell tool calls from text; None where everything is text."""
     first_token_limit_s: float = 60
     """Longest silence before the first token."""
 
@@ -75,6 +89,7 @@ class RunOrder:
             "specials": self.specials,
             "opens_thinking": self.opens_thinking,
             "thinking": self.thinking,
+            "calls": None if self.calls is None else asdict(self.calls),
         }
 
 

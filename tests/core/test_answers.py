@@ -52,6 +52,19 @@ def test_a_final_is_the_golden_one_byte_for_byte():
     assert outcome == encode(golden("final"))
 
 
+def test_a_final_with_calls_is_the_golden_one_byte_for_byte():
+    function = {"name": "turn_on", "arguments": '{"name": "Küche 💡"}'}
+    called = replace(
+        FINAL,
+        text="I will.",
+        thinking="",
+        deltas=1,
+        finish_reason="tool_calls",
+        tool_calls=({"id": "8f3a1c07e", "type": "function", "function": function},),
+    )
+    assert build_outcome(called, reply_bytes=ROOMY, payload_bytes=ROOMY) == encode(golden("final_tool_calls"))
+
+
 def test_a_cut_final_is_the_golden_one_byte_for_byte():
     outcome = build_outcome(FINAL, reply_bytes=12, payload_bytes=ROOMY)
     assert outcome == encode(golden("final_truncated"))
@@ -120,6 +133,7 @@ MEMBERS = {
     "delta": "id attempt seq text",
     "delta_thinking": "id attempt seq thinking",
     "final": OF_A_FINAL,
+    "final_tool_calls": OF_A_FINAL,
     "final_truncated": OF_A_FINAL,
     "error": f"{OF_A_FINAL} error",
     "rejection": f"{OF_A_FINAL} error",

@@ -62,7 +62,7 @@ BAD = [
     ("mirostat_tau", [0, 100.1, "1", True]),
     ("mirostat_eta", [0, 10.1, "1", True]),
     ("stop", ["", "x" * 257, 5, [5], [""], ["a"] * 17, [["a"]], {}]),
-    ("tools", ["x", {}]),
+    ("tools", ["x", {}, [5], [{}], [{"type": "retrieval", "function": {"name": "a"}}]]),
     ("response_format", ["json_object", []]),
     ("conversation_id", [5]),
     ("thinking", [1, "true"]),
@@ -182,9 +182,9 @@ def test_unknown_members_of_messages_and_of_their_parts_are_named_once():
 
 def test_a_tool_choice_without_tools_and_empty_wishes_have_no_effect():
     assert ignored(tools=[], tool_choice="auto", response_format={}, conversation_id="") == [
-        "tools",
         "response_format",
         "conversation_id",
+        "tools",
         "tool_choice",
     ]
 
@@ -198,7 +198,6 @@ def test_at_most_32_names_of_64_characters_are_told():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tools", [{"type": "function", "function": {"name": "on"}}]),
         ("response_format", {"type": "json_object"}),
         ("conversation_id", "talk"),
     ],

@@ -54,6 +54,11 @@ def test_a_result_learns_the_name_of_its_tool_from_the_call():
     assert canonical_messages(messages, None, CLEAN)[1]["name"] == "f"
 
 
+def test_a_result_that_names_no_call_stays_without_a_name():
+    called = {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}
+    assert "name" not in canonical_messages([called, {"role": "tool", "content": "1"}], None, CLEAN)[1]
+
+
 def test_earlier_thoughts_are_left_out():
     def history(text):
         return canonical_messages([{"role": "assistant", "content": text}], None, CLEAN)[0]["content"]

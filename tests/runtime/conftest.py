@@ -107,7 +107,8 @@ class Told:
         self.frames = [frame for frame in frames if frame["t"] == "tokens"]
         pieces = [piece for frame in self.frames for piece in frame["d"]]
         self.text = "".join(piece for piece in pieces if isinstance(piece, str))
-        self.thinking = "".join(piece[0] for piece in pieces if not isinstance(piece, str))
+        self.thinking = "".join(piece[0] for piece in pieces if isinstance(piece, list))
+        self.calls = [piece for piece in pieces if isinstance(piece, dict)]
         self.reason: str = self.done["reason"]
         self.tokens: int = self.done["tokens"]
 

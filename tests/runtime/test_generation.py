@@ -1,12 +1,13 @@
 """The promise of `runtime/generation.py`: bytes of tokens become whole text that ends where it should."""
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from rkllm_mqtt.runtime.generation import Generation
-from rkllm_mqtt.runtime.order import RunOrder
+from rkllm_mqtt.runtime.order import CallOrder, RunOrder
 
 OLDEST, BEFORE_LIMITS, NEWEST = "1.1.4", "1.2.3", "1.3.1"
 every_kind = pytest.mark.parametrize("version", [OLDEST, BEFORE_LIMITS, NEWEST])
@@ -89,6 +90,40 @@ def test_the_familys_marker_ends_also_the_thoughts(shared_worker):
 def test_a_prompt_that_opens_the_thoughts_needs_no_marker_for_them(shared_worker):
     told = shared_worker().ask("say: deep</think>clear", opens_thinking=True)
     assert (told.thinking, told.text) == ("deep", "clear")
+
+
+CALLS = CallOrder({"turn_on": {"properties": {"name": {}}}, "get_time": {}})
+
+
+@every_kind
+def test_calls_are_told_apart_from_text_and_the_senders_stop_strings_do_not_end_them(shared_worker, version):
+    told = shared_worker("spoken.sim", version).ask(
+        "calls", calls=CALLS, stops=("<|im_end|>",), text_stops=("lamp", "STOP")
+    )
+    assert told.text == "I will."
+    assert told.calls == [
+        {"name": "turn_on", "arguments": '{"name": "lamp"}'},
+        {"name": "get_time", "arguments": "{}"},
+    ]
+    assert told.reason == "stop"
+
+
+def test_without_tools_what_looks_like_a_call_is_text(shared_worker):
+    told = shared_worker("spoken.sim").ask("calls")
+    assert told.text.startswith('I will.\n<tool_call>\n{"name"')
+    assert told.calls == []
+
+
+def test_the_one_call_that_was_asked_for_ends_the_run_at_once(shared_worker):
+    one = replace(CALLS, only_one=True)
+    told = shared_worker("spoken.sim").ask("calls for ever", calls=one, max_tokens=4000)
+    assert (told.calls, told.reason) == ([{"name": "turn_on", "arguments": '{"name": "lamp"}'}], "stop")
+    assert told.tokens < 100
+
+
+def test_a_call_that_the_limit_cuts_off_is_neither_made_nor_shown(shared_worker):
+    told = shared_worker("spoken.sim").ask("calls", calls=CALLS, max_tokens=10)
+    assert (told.text, told.calls, told.reason) == ("I will.", [], "length")
 
 
 @every_kind

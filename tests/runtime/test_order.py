@@ -7,7 +7,7 @@ from live_slot import slot_config
 
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.runtime import order
-from rkllm_mqtt.runtime.order import RunOrder, find_library, load_order
+from rkllm_mqtt.runtime.order import CallOrder, RunOrder, find_library, load_order
 
 REAL = {"models": [{"id": "qwen", "file": "/models/qwen.rkllm"}]}
 SIMULATED = {"models": [{"id": "demo", "file": "/models/demo.sim"}]}
@@ -114,4 +114,11 @@ def test_a_run_says_everything_that_the_worker_needs():
         "specials": ("<pad>",),
         "opens_thinking": True,
         "thinking": True,
+        "calls": None,
+    }
+    calls = CallOrder({"on": {"type": "object"}}, "<tool_call>\n", True)
+    assert RunOrder("hi", 7, calls=calls).frame(12)["calls"] == {
+        "tools": {"on": {"type": "object"}},
+        "begun": "<tool_call>\n",
+        "only_one": True,
     }

@@ -1,0 +1,68 @@
+"""Make the order of a run out of a job's request: the prompt, and how its answer is to be read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rkllm_mqtt.core.chat import ChatRequest
+from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.render.renderer import Rendered, Renderer
+from rkllm_mqtt.runtime.order import CallOrder, RunOrder
+
+
+class Orders:
+    """Renders the conversations of jobs.
+
+    Args:
+        renderers: By model id.
+    """
+
+    def __init__(self, renderers: Mapping[str, Renderer]) -> None:
+        self._renderers = renderers
+
+    def make(self, job: Job) -> tuple[Rendered, RunOrder]:
+        """Return the prompt of a job and the order to run it.
+
+        Raises:
+            RenderError: The conversation cannot be rendered for this model.
+        """
+        request = job.request
+        offered = request.tools if request.tool_choice != "none" else ()
+        rendered = self._renderers[request.model].render(
+            request.messages,
+            tools=offered,
+            thinking=request.thinking,
+            must_call=request.tool_choice == "required",
+            tool=request.tool_name,
+        )
+        order = RunOrder(
+            prompt=rendered.text,
+            max_tokens=request.max_tokens,
+            sampling=request.sampling,
+            stops=rendered.stops,
+            text_stops=request.stop,
+            specials=rendered.specials,
+            opens_thinking=rendered.opens_thinking,
+            thinking=request.thinking and rendered.mode == "runtime",
+            calls=_calls(request, offered, rendered),
+        )
+        return rendered, order
+
+
+def _calls(
+    request: ChatRequest, offered: Sequence[Mapping[str, Any]], rendered: Rendered
+) -> CallOrder | None:
+    """Return how to read calls; None where the answer is text from the first to the last character.
+
+    A conversation with calls in it leads a model to make one also where none is offered; that is no call, but
+    its marks are no text either.
+    """
+    if not offered and not any(message.get("tool_calls") for message in request.messages):
+        return None
+    functions = [tool["function"] for tool in offered]
+    if request.tool_name is not None:
+        functions = [function for function in functions if function["name"] == request.tool_name]
+    return CallOrder(
+        tools={function["name"]: function.get("parameters") or {} for function in functions},
+        begun=rendered.begun,
+        only_one=request.tool_name is not None,
+    )
