@@ -65,7 +65,12 @@ class MqttConfig(Section):
     tls: TlsConfig | None = Field(
         None, description="Encrypt the connection; `tls: {}` trusts the system's CAs."
     )
-    keepalive_s: int = Field(30, ge=2, le=3600, description="Longest silence on the connection, seconds.")
+    keepalive_s: int = Field(
+        30,
+        ge=2,
+        le=3600,
+        description="Longest silence on the connection, seconds; CONNECT asks for 5 s less.",
+    )
     session_expiry_s: int = Field(
         604_800, ge=60, description="How long the broker keeps our session and queued prompts, seconds."
     )

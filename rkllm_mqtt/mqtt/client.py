@@ -26,6 +26,10 @@ _NEVER_S = 0xFFFFFFFF
 FILTERS_PER_PACKET = 8
 """Topic filters in one SUBSCRIBE; some hosted brokers take no more."""
 
+_LEAST_KEEPALIVE_S = 2
+_BROKER_LOOKS_S = 5
+"""mosquitto looks only every 5 to 6 s for clients that have fallen silent (2.0: src/keepalive.c)."""
+
 __all__ = ["ConnectFlags", "DisconnectFlags", "PahoClient", "Properties", "ReasonCode"]
 
 
@@ -62,13 +66,18 @@ class PahoClient(Client):
         """Queue CONNECT for this link: the session is to be resumed, whatever came before."""
         self._link = link
         if not self.v5:
-            self.connect("broker", keepalive=self._config.keepalive_s)
+            self.connect("broker", keepalive=announced_keepalive_s(self._config.keepalive_s))
             return
         properties = new_properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = min(self._config.session_expiry_s, _NEVER_S)
         # False each time: paho's default is a clean start on the first connect, and a session that began with
         # one is forgotten by mosquitto when it restarts.
-        self.connect("broker", keepalive=self._config.keepalive_s, clean_start=False, properties=properties)
+        self.connect(
+            "broker",
+            keepalive=announced_keepalive_s(self._config.keepalive_s),
+            clean_start=False,
+            properties=properties,
+        )
 
     def ask_for(self, subscriptions: list[Subscription]) -> dict[int, list[Subscription]]:
         """Queue SUBSCRIBE packets; return what each packet identifier asks for."""
@@ -111,3 +120,8 @@ class PahoClient(Client):
     def _handle_publish(self) -> MQTTErrorCode:
         self.on_received(self._in_packet["command"], bytes(self._in_packet["packet"]))
         return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+
+def announced_keepalive_s(keepalive_s: int) -> int:
+    """Return the keepalive of CONNECT: shorter, so that the will is out within 1.5 times `keepalive_s`."""
+    return max(_LEAST_KEEPALIVE_S, keepalive_s - _BROKER_LOOKS_S)

@@ -83,7 +83,7 @@ async def stop_daemon(world: World, rng: Rng) -> None:
     process = world.daemon.process
     assert process is not None
     process.send_signal(signal.SIGSTOP)
-    await asyncio.sleep(_one_of(world, rng, 0.3, 1.0, 1.5 * KEEPALIVE_S + WILL_DELAY_S + 1.5))
+    await asyncio.sleep(_one_of(world, rng, 0.3, 1.0, 5.0))
     process.send_signal(signal.SIGCONT)
 
 
@@ -95,7 +95,7 @@ async def cut_power(world: World, rng: Rng) -> None:
     _send(worker, signal.SIGKILL)
     world.machine.reboot()
     world.machine.set_wall(rng.choice((None, _BOOT_IN_THE_PAST)))
-    await asyncio.sleep(_one_of(world, rng, 0.2, 1.5 * KEEPALIVE_S + WILL_DELAY_S + 1.5))
+    await asyncio.sleep(_one_of(world, rng, 0.2, 0.2, 1.0, 1.5 * KEEPALIVE_S + WILL_DELAY_S + 1.5))
     world.start_daemon()
     world.set_clock_later(1.5)  # when the network has told it
 
@@ -123,7 +123,7 @@ async def stop_broker(world: World, rng: Rng) -> None:
     process = world.broker.process
     assert process is not None
     process.send_signal(signal.SIGSTOP)
-    await asyncio.sleep(_one_of(world, rng, 0.3, 1.0, 2.5 * KEEPALIVE_S))
+    await asyncio.sleep(_one_of(world, rng, 0.3, 1.0, 5.0))
     process.send_signal(signal.SIGCONT)
 
 
@@ -144,7 +144,7 @@ async def cut_senders(world: World, rng: Rng) -> None:
 async def silence_daemon(world: World, rng: Rng) -> None:
     """The daemon's connection is half-open; it must find out by its keep-alive."""
     world.go_silent()
-    await asyncio.sleep(_one_of(world, rng, 0.3, 2.5 * KEEPALIVE_S))
+    await asyncio.sleep(_one_of(world, rng, 0.3, 1.0, 5.0))
 
 
 async def silence_senders(world: World, rng: Rng) -> None:

@@ -69,7 +69,7 @@ class Prompts:
         asked = Asked(client, request_id, "", 0.0)
         fault = self._fault() if rng.random() < self._faulty else None
         words = self._words(asked, name, fault)
-        asked.words = words
+        asked.words, asked.faulty = words, fault is not None
         prompt = Prompt(asked, b"", fault=fault and fault.partition("-")[0])
         asked.text = fault is None and rng.random() < 0.2
         if asked.text:

@@ -27,6 +27,8 @@ class Asked:
     """The answer; None where the library may say anything."""
     poison: bool = False
     """It kills the worker each time."""
+    faulty: bool = False
+    """The library misbehaves on it; its worker may end."""
 
 
 @dataclass(slots=True)

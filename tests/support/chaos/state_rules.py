@@ -75,7 +75,7 @@ def _lies(recording: Recording, threads: list[Thread], look: Look, boots: dict[s
         if not -2 <= age_s <= oldest_s + 2 + recording.grace_s:
             yield f"health is {age_s:.1f} s old"
     worker = health["worker"]["pid"]
-    if worker != look.worker_pid and not _worker_may_have_died(recording, look.at):
+    if worker != look.worker_pid and not _worker_may_have_died(recording, threads, look.at):
         yield f"health names the worker {worker}, it is {look.worker_pid}"
     yield from _wrong_queue(threads, look, queue)
 
@@ -84,10 +84,10 @@ def _lives(begin: float, end: float | None, at: float) -> bool:
     return begin <= at and (end is None or at < end)
 
 
-def _worker_may_have_died(recording: Recording, at: float) -> bool:
+def _worker_may_have_died(recording: Recording, threads: list[Thread], at: float) -> bool:
     begin = at - _WORKER_ENDS_S
-    dead_in = [ran for ran in recording.ran if ran.end is None and begin <= ran.begin <= at]
-    return bool(dead_in) or recording.disturbed(begin, at, "worker")
+    faulty = [ran for thread in threads if thread.asked.faulty for ran in thread.runs]
+    return any(begin <= ran.begin <= at for ran in faulty) or recording.disturbed(begin, at, "worker")
 
 
 def _wrong_queue(threads: list[Thread], look: Look, queue: dict[str, Any]) -> Iterator[str]:

@@ -20,7 +20,8 @@ from chaos.recording import Fault, Life, Look, Ran, Recording
 from chaos.recording import Link as LinkState
 from chaos.wire import look, now
 
-KEEPALIVE_S = 2
+KEEPALIVE_S = 7
+"""The daemon asks the broker for less; the broker's own clock is coarse (see `mqtt/client.py`)."""
 WILL_DELAY_S = 1
 ABORT_GRACE_S = 1.5
 STALL_S = 1.0
