@@ -22,6 +22,7 @@ from bench.rows import (
     cancelling,
     crashing,
     crowd,
+    flooding,
     footprint,
     idling,
     latency,
@@ -43,6 +44,7 @@ ROWS: Mapping[str, Row] = {
     "footprint": footprint.measure,
     "waiting": waiting.measure,
     "burst": waiting.measure_burst,
+    "flooding": flooding.measure,
     "idling": idling.measure,
     "starting": starting.measure,
 }

@@ -15,8 +15,9 @@ listener {port} {host}
 user {user}
 allow_anonymous true
 persistence false
-# What is measured is the daemon, not the broker's default of 1,000 queued messages and 20 under way.
-max_queued_messages 100000
+# What is measured is the daemon, not the broker's default of 1,000 queued messages (0: no limit) and 20
+# under way.
+max_queued_messages 0
 max_inflight_messages 100
 set_tcp_nodelay true
 log_dest stderr

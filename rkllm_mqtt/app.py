@@ -305,6 +305,8 @@ class Daemon:
             cancel_unknown=self._confirmations.cancel_unknown,
             refusal=self._gate.refusal,
             capabilities=lambda: self._slot.facts.capabilities or None,
+            frees_in_s=self._views.frees_in_s,
+            send=self._send,
         )
 
     def _connected(self, connection: Connection) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rkllm_mqtt import __version__
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.core.errors import Code
 from rkllm_mqtt.core.health import Reason, publish_refused, subscription_refused
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.live import Counters, LiveJobs
@@ -22,6 +23,9 @@ from rkllm_mqtt.mqtt.session import Session
 from rkllm_mqtt.outbox import Outbox
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
+
+LIMIT_CODES = (Code.RATE_LIMITED, Code.CLIENT_LIMIT, Code.QUEUE_FULL, Code.TOO_LARGE, Code.INTERNAL)
+"""Refusals by the limits of the configuration, counted one by one; `internal` is a full disk or journal."""
 
 _SHOWN_WAITING = 20
 _LOW_DISK_MB = 200
@@ -135,6 +139,12 @@ class DaemonViews:
                 left += max(0.0, run_s - (asyncio.get_running_loop().time() - turn.run.started_at))
         return round(left + run_s * (place - 1), 1)
 
+    def frees_in_s(self, client: str | None) -> float | None:
+        """Return the estimated seconds until a waiting job of a client, or of anybody, leaves the queue."""
+        waiting = enumerate(self._live.waiting, 1)
+        first = next(((place, job) for place, job in waiting if client in (None, job.client)), None)
+        return None if first is None else self.eta_s(first[1], first[0])
+
     def health(self) -> tuple[Mapping[str, Any], list[Reason]]:
         """Return the members of health, and what is wrong."""
         board, slot = self._board.read(), self._slot
@@ -171,6 +181,8 @@ class DaemonViews:
             "jobs_cancelled_total": counters.cancelled,
             "jobs_expired_total": counters.expired,
             "jobs_rejected_total": counters.rejected,
+            **{f"rejected_{code.value}_total": counters.rejected_by_code[code] for code in LIMIT_CODES},
+            "requests_dropped_total": counters.dropped,
             "jobs_retried_total": counters.retried,
             "jobs_redelivered_total": counters.redelivered,
             "tokens_generated_total": counters.tokens_generated,

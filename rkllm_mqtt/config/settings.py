@@ -166,6 +166,28 @@ class LimitsConfig(Section):
     reply_bytes: int = Field(
         1_048_576, ge=64, le=16_777_216, description="Longest text of an answer, bytes; longer ones are cut."
     )
+    requests_per_s: float = Field(
+        100, gt=0, le=100_000, description="Requests of one client in the long run, per second."
+    )
+    requests_burst: int = Field(
+        100, ge=1, le=1_000_000, description="Requests of one client at once, beside others that ask too."
+    )
+    requests_burst_alone: int = Field(
+        3_000, ge=1, le=1_000_000, description="Requests of one client at once while no other asks."
+    )
+    rejects_per_s: int = Field(
+        200,
+        ge=1,
+        le=100_000,
+        description="Refusals for its rate or a full queue that one client is told, per second; "
+        "further ones are dropped, and one event a second says how many.",
+    )
+    journal_mb: int = Field(
+        1_024,
+        ge=1,
+        le=1_048_576,
+        description="Size of the journal at which no new request is taken, megabytes; answers still are.",
+    )
     client_states: int = Field(
         10_000, ge=1, description="Client names remembered at most; the least recent are forgotten."
     )
@@ -194,6 +216,12 @@ class ClientConfig(Section):
     last: bool = Field(False, description="Keep its newest answer in the retained topic `last`.")
     reply_bytes: int | None = Field(None, ge=16, description="Cut answers to so many bytes.")
     ttl_s: Seconds | None = Field(None, description="Deadline of its requests, seconds.")
+    requests_per_s: float | None = Field(
+        None, gt=0, le=100_000, description="Its requests in the long run, per second; default: of limits."
+    )
+    requests_burst: int | None = Field(
+        None, ge=1, le=1_000_000, description="Its requests at once; default: of limits."
+    )
 
 
 class AdminConfig(Section):

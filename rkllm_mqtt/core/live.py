@@ -1,7 +1,9 @@
 """All unfinished jobs in memory, and the counts of everything since the start."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
+from rkllm_mqtt.core.errors import Code
 from rkllm_mqtt.core.waiting import Job, WaitingJobs
 
 
@@ -54,7 +56,9 @@ class LiveJobs:
         return self._by_seq.get(seq)
 
     def of_client(self, target: str, client: str) -> list[Job]:
-        """Return the unfinished jobs of a client."""
+        """Return the unfinished jobs of a client; takes as long as there are jobs, unless it has none."""
+        if not self.waiting.of_client(client) and all(job.client != client for job in self.in_slot):
+            return []
         return [job for job in self._by_key.values() if job.key[:2] == (target, client)]
 
     def all(self) -> list[Job]:
@@ -72,6 +76,9 @@ class Counters:
     cancelled: int = 0
     expired: int = 0
     rejected: int = 0
+    rejected_by_code: Counter[Code] = field(default_factory=Counter)
+    dropped: int = 0
+    """Messages of clients that were refused too often to be told each time."""
     retried: int = 0
     redelivered: int = 0
     tokens_generated: int = 0

@@ -61,7 +61,7 @@ class WaitingJobs:
     _by_client: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return sum(len(jobs) for jobs in self._classes.values())
+        return sum(map(len, self._classes.values()))
 
     def __iter__(self) -> Iterator[Job]:
         """Yield the jobs in the order in which they will run, as things stand."""

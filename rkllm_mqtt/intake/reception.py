@@ -1,4 +1,4 @@
-"""Requests and cancels on their way in: parse, store, acknowledge, tell the sender.
+"""Requests on their way in: parse, store, acknowledge, tell the sender; cancels go through `cancels`.
 
 Rule 1: commit before PUBACK, PUBACK before `accepted`: what we confirm survives a power cut.
 Rule 2: a rejection is handed to the socket before its request's PUBACK: else a crash would lose both.
@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,10 +20,12 @@ from rkllm_mqtt.core.job import JobRecord
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.core.topics import ClientTopic, Topics, Verb
 from rkllm_mqtt.core.waiting import Job
-from rkllm_mqtt.intake.parsing import Parsed, RequestParser, parse_cancel
+from rkllm_mqtt.intake.cancels import Cancels
+from rkllm_mqtt.intake.parsing import Parsed, RequestParser
+from rkllm_mqtt.intake.quota import Frees, Quota
 from rkllm_mqtt.intake.rejections import Rejections, peek_id
 from rkllm_mqtt.logs import get_logger
-from rkllm_mqtt.mqtt.messages import Inbound
+from rkllm_mqtt.mqtt.messages import Inbound, Outbound
 from rkllm_mqtt.store.admission import Admission, NewJob, Receipt
 from rkllm_mqtt.store.errors import StoreError
 from rkllm_mqtt.store.journal import Journal
@@ -57,6 +58,9 @@ class Neighbours:
     """Why no new job of a model is taken now; None when it is."""
     capabilities: Callable[[], Mapping[str, bool] | None]
     """Of the loaded runtime."""
+    frees_in_s: Frees
+    """When there is a place in the queue again."""
+    send: Callable[[Outbound], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +102,29 @@ class Reception:
         self._journal = journal
         self._rejections = rejections
         self._neighbours = neighbours
+        self._quota = Quota(
+            config.limits,
+            parser.settings,
+            live,
+            counters,
+            neighbours.send,
+            node=config.node,
+            frees_in_s=neighbours.frees_in_s,
+            now=time.monotonic,
+        )
+        self._cancels = Cancels(
+            config.node,
+            live,
+            journal,
+            self._quota,
+            rejections,
+            cancel=neighbours.cancel,
+            resend=neighbours.resend,
+            unknown=neighbours.cancel_unknown,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._admitting: Counter[str] = Counter()
-        """New jobs of each client that are being committed."""
         self.closed = False
         """The daemon is stopping: what comes now stays with the broker and is answered after the restart."""
 
@@ -126,7 +148,7 @@ class Reception:
         elif where.verb is Verb.REQUEST:
             self._take_request(message, where)
         else:
-            self._start(self._cancel(message, where), message)
+            self._start(self._cancels.take(message, where), message)
 
     async def drained(self) -> None:
         """Wait until every message taken so far is acknowledged."""
@@ -138,26 +160,58 @@ class Reception:
         if not message.payload:
             self._neighbours.ack(message)
             return
-        client = where.mailbox.client
+        mailbox, client = where.mailbox, where.mailbox.client
+        known = where.id is not None and self._live.find(mailbox.target, client, where.id) is not None
+        fault = self._quota.fault(client, known=known)
+        if fault is not None and not self._quota.may_tell(mailbox):
+            self._neighbours.ack(message)  # unread: whatever it is, its sender has been told to slow down
+            return
         text = self._parser.is_text(message.payload, message.content_type, client)
-        address = Address(where.mailbox, where.id)
+        address = Address(mailbox, where.id)
         try:
-            address = replace(address, **_echoes(message))
+            if message.correlation_data is not None or message.user_properties:
+                address = replace(address, **_echoes(message))
             if where.problem:
                 hint = "Use 1 to 64 of A-Z a-z 0-9 . _ : - as the last level, not `event` or `delta`."
                 raise RequestError(Code.INVALID_REQUEST, where.problem, hint)
             address = self._redirected(address, message.response_topic)
+            if fault is not None and self._is_new(message, address, text):
+                self._reject(message, address, fault, text)
+                return
             parsed = self._parser.parse(
                 message.payload, text=text, client=client, capabilities=self._neighbours.capabilities()
             )
         except RequestError as exc:
-            request_id = where.id
-            if request_id is None and not text and exc.fault.code is not Code.TOO_LARGE:
-                request_id = peek_id(message.payload)
-            self._rejections.reject(address, exc.fault, request_id=request_id, text=text)
-            self._neighbours.ack(message)
+            self._reject(message, address, exc.fault, text)
             return
-        self._start(self._admit(message, address, parsed, self._ask(message, address, parsed)), message)
+        if fault is None:
+            fault = self._neighbours.refusal(parsed.request.model)
+            # Only what may be known is still worth a question.
+            if fault is not None and not (known or self._quota.may_tell(mailbox)):
+                self._neighbours.ack(message)
+                return
+        self._start(
+            self._admit(message, address, parsed, self._ask(message, address, parsed, fault)), message
+        )
+
+    def _reject(self, message: Inbound, address: Address, fault: Fault, text: bool) -> None:
+        request_id = address.topic_id
+        if request_id is None and not text and fault.code is not Code.TOO_LARGE:
+            request_id = peek_id(message.payload)
+        self._rejections.reject(address, fault, request_id=request_id, text=text)
+        self._neighbours.ack(message)
+
+    def _is_new(self, message: Inbound, address: Address, text: bool) -> bool:
+        """Return whether a request is surely none that we have: to refuse it then costs no question."""
+        request_id = address.topic_id
+        if request_id is None and not text:
+            if len(message.payload) > self._config.limits.request_bytes:
+                return False  # too large to look into it; the parser says so
+            request_id = peek_id(message.payload)
+        if request_id is None:
+            return not message.dup
+        key = address.mailbox.target, address.mailbox.client, request_id
+        return not (self._live.find(*key) or self._quota.is_entering(key) or self._journal.may_know(*key))
 
     def _redirected(self, address: Address, asked: str | None) -> Address:
         """Return the address with the response topic that was asked for.
@@ -176,13 +230,12 @@ class Reception:
             )
         return replace(address, response_topic=asked)
 
-    def _ask(self, message: Inbound, address: Address, parsed: Parsed) -> _Question:
+    def _ask(self, message: Inbound, address: Address, parsed: Parsed, fault: Fault | None) -> _Question:
         """Ask the journal at once, in the order in which the messages came."""
         now, sha256 = self._journal.now(), hashlib.sha256(message.payload).digest()
         request_id = address.topic_id or parsed.id
         # 0 is a life that ended under way, not one without end.
         expiry_s = parsed.ttl_s if message.message_expiry_s is None else message.message_expiry_s
-        client = address.mailbox.client
         job = Job(
             seq=0,
             id=request_id or uuid.uuid4().hex,
@@ -196,7 +249,6 @@ class Reception:
         receipt = None
         if request_id is None and message.qos:
             receipt = Receipt(message.session, message.mid, message.topic, sha256, message.dup)
-        fault = self._neighbours.refusal(parsed.request.model) or self._limit(client)
         early = None
         # A finished request never runs again: one that may be known waits for the journal's word, and so does
         # one behind others, which may be the same.
@@ -204,7 +256,7 @@ class Reception:
             early = self._neighbours.begin_early(job)
         new = NewJob(
             target=address.mailbox.target,
-            client=client,
+            client=job.client,
             id=job.id,
             sha256=sha256,
             priority=job.priority,
@@ -215,14 +267,9 @@ class Reception:
         )
         answer = self._journal.admit(new, may_insert=fault is None, receipt=receipt)
         if fault is None:  # what is on its way to the disk has its place in the queue already
-            self._admitting[client] += 1
-            answer.add_done_callback(lambda _: self._admitted(client))
+            self._quota.entering(job.key)
+            answer.add_done_callback(lambda _: self._quota.entered(job.key))
         return _Question(job, sha256, request_id, fault, answer, early)
-
-    def _admitted(self, client: str) -> None:
-        self._admitting[client] -= 1
-        if not self._admitting[client]:
-            del self._admitting[client]
 
     async def _admit(self, message: Inbound, address: Address, parsed: Parsed, asked: _Question) -> None:
         try:
@@ -300,66 +347,6 @@ class Reception:
         if unfinished:
             job.address = address
         return unfinished
-
-    def _limit(self, client: str) -> Fault | None:
-        limits, waiting = self._config.limits, self._live.waiting
-        if len(waiting) + self._admitting.total() >= limits.queue_length:
-            return Fault(
-                Code.QUEUE_FULL,
-                f"{limits.queue_length} prompts wait already",
-                "Send it again later, with the same id.",
-                30,
-            )
-        if waiting.of_client(client) + self._admitting[client] >= limits.client_waiting:
-            return Fault(
-                Code.CLIENT_LIMIT,
-                f"{limits.client_waiting} prompts of this client wait already",
-                "Wait for answers before you ask more.",
-                30,
-            )
-        return None
-
-    # cancels
-
-    async def _cancel(self, message: Inbound, where: ClientTopic) -> None:
-        mailbox = where.mailbox
-        address = Address(mailbox, where.id)
-        if not message.payload and where.id is None and not where.problem:
-            self._neighbours.ack(message)  # clearing a retained topic sends just that
-            return
-        try:
-            if where.problem:
-                raise RequestError(
-                    Code.INVALID_REQUEST, where.problem, "Cancel with the id as the last level."
-                )
-            wanted = parse_cancel(message.payload, where.id)
-        except RequestError as exc:
-            # `reply` is for outcomes, which a bad payload of a cancel is not; a bad topic is told there too.
-            self._rejections.reject(
-                address, exc.fault, request_id=None, text=False, outcome=bool(where.problem)
-            )
-            self._neighbours.ack(message)
-            return
-        if wanted is None:
-            jobs = self._live.of_client(mailbox.target, mailbox.client)
-            await asyncio.gather(*(self._neighbours.cancel(job) for job in jobs))
-        else:
-            await self._cancel_one(address, wanted)
-        self._neighbours.ack(message)
-
-    async def _cancel_one(self, address: Address, wanted: str) -> None:
-        target, client = address.mailbox.target, address.mailbox.client
-        if self._live.find(target, client, wanted) is None:
-            # Its request may be in the very batch that is being committed: this question waits behind it.
-            record = await self._journal.find(target, client, wanted)
-            if record is not None and record.outcome is not None:
-                self._neighbours.resend(record, Address.from_json(record.address, target, client))
-                return
-        job = self._live.find(target, client, wanted)
-        if job is not None:
-            await self._neighbours.cancel(job)
-        elif target == self._config.node:  # of a group, another member may hold it
-            self._neighbours.cancel_unknown(address, wanted)
 
     def _start(self, work: Awaitable[None], message: Inbound) -> None:
         task = asyncio.ensure_future(self._guarded(work, message))

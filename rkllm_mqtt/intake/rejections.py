@@ -38,6 +38,7 @@ class Rejections:
             outcome: Whether a request has come to its end by this; else only the event is told.
         """
         self._counters.rejected += 1
+        self._counters.rejected_by_code[fault.code] += 1
         log.info("request_rejected", client=address.mailbox.client, code=fault.code.value)
         final = Final(
             id=request_id,

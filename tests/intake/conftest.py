@@ -44,6 +44,7 @@ class Desk:
     fault: Fault | None = None
     """What `refusal` says."""
     capabilities: dict | None = None
+    frees_in_s: float | None = None
     idle: bool = False
     """The slot takes a job while it is being stored."""
     failing: str = ""
@@ -71,6 +72,8 @@ class Desk:
                 cancel_unknown=lambda address, wanted: self._note("cancel_unknown", address, wanted),
                 refusal=lambda model: self.fault,
                 capabilities=lambda: self.capabilities,
+                frees_in_s=lambda client: self.frees_in_s,
+                send=self._sent,
             ),
         )
 

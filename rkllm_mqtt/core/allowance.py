@@ -1,0 +1,123 @@
+"""How much a client may ask and be told: buckets of tokens, and the refusals of a second; for many clients.
+
+Pure: the time comes in. A client that nobody has heard of has its full allowance, so forgetting the least
+recent one is never to anybody's loss, and a sender that invents names fills no memory.
+"""
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+
+_TICK_S = 0.1
+"""Tokens come back in lots: ten jobs at once cost the disk, and the PUBACKs behind them, one commit."""
+_SPREAD_S = 0.05
+_COMPANY_S = 10.0
+"""So long after its last request a modest client still counts as company."""
+_MODEST = 0.9
+"""Whoever has this share of its tokens left asks now and then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How fast a client may ask."""
+
+    per_s: float
+    """Tokens that come back in a second."""
+    burst: int
+    """Most tokens at once."""
+    burst_alone: int
+    """The same while no modest client asks at the same time; not below `burst`."""
+
+
+@dataclass(slots=True)
+class Allowance:
+    """What is left for one client; times in seconds of one clock that never steps back."""
+
+    tokens: float
+    tokens_alone: float
+    at: float
+    """When tokens came back last."""
+    full_at: float
+    """When all of `tokens` were there last: since then it asks faster than they come back."""
+    told: int = 0
+    """Refusals told since `told_since`."""
+    told_since: float = float("-inf")
+
+    def next_in_s(self, now: float, per_s: float) -> float:
+        """Return the seconds until the next token is there; 0 when it is."""
+        if self.tokens >= 1:
+            return 0.0
+        ticks = math.ceil((1 - self.tokens) / (per_s * _TICK_S) - 1e-9)
+        return max(0.0, self.at + ticks * _TICK_S - now)
+
+
+class Allowances:
+    """The allowance of each client heard of lately."""
+
+    def __init__(self, kept: int) -> None:
+        """Remember at most `kept` clients."""
+        self._kept = kept
+        self._by_client: OrderedDict[str, Allowance] = OrderedDict()
+        self._modest: OrderedDict[str, float] = OrderedDict()
+        """When each client asked last that asks now and then, the newest at the end."""
+
+    def __len__(self) -> int:
+        return len(self._by_client)
+
+    def of(self, client: str, now: float, rate: Rate) -> Allowance:
+        """Return the allowance of a client; a full one when it is not remembered."""
+        allowance = self._by_client.get(client)
+        if allowance is not None:
+            self._by_client.move_to_end(client)
+            return allowance
+        if len(self._by_client) >= self._kept:
+            forgotten, _ = self._by_client.popitem(last=False)
+            self._modest.pop(forgotten, None)
+        allowance = self._by_client[client] = Allowance(rate.burst, rate.burst_alone, now, now)
+        return allowance
+
+    def spend(self, client: str, now: float, rate: Rate) -> bool:
+        """Take a token of a client for a request; return False when it has none.
+
+        A client that has the daemon for itself may send many at once. One that keeps others waiting, who ask
+        now and then, has the smaller bucket: what it sends at once is what they wait for.
+        """
+        own = self.of(client, now, rate)
+        ticks = int((now - own.at) / _TICK_S)
+        own.at += ticks * _TICK_S
+        own.tokens = min(rate.burst, own.tokens + ticks * _TICK_S * rate.per_s)
+        own.tokens_alone = min(rate.burst_alone, own.tokens_alone + ticks * _TICK_S * rate.per_s)
+        if own.tokens >= rate.burst:
+            own.full_at = now
+        if own.tokens < 1 and (own.tokens_alone < 1 or self._has_company(client, own, now)):
+            return False
+        own.tokens = max(0.0, own.tokens - 1)
+        own.tokens_alone = max(0.0, own.tokens_alone - 1)
+        self._modest.pop(client, None)
+        if own.tokens >= _MODEST * rate.burst - 1:
+            self._modest[client] = now
+        return True
+
+    def tell(self, client: str, now: float, rate: Rate, per_s: int) -> bool:
+        """Return whether a client may be told one more refusal: `per_s` in a second from the first.
+
+        In company they are spread over the second: what is told at once is what the others wait for.
+        """
+        own = self.of(client, now, rate)
+        span_s, most = 1.0, per_s
+        if self._has_company(client, own, now):
+            span_s = max(_SPREAD_S, 1 / per_s)
+            most = max(1, int(per_s * span_s))
+        if now - own.told_since >= span_s:
+            own.told, own.told_since = 0, now
+        if own.told >= most:
+            return False
+        own.told += 1
+        return True
+
+    def _has_company(self, client: str, own: Allowance, now: float) -> bool:
+        """Return whether a modest client has asked since this one asks too fast."""
+        for other, asked_at in reversed(self._modest.items()):
+            if other != client:
+                return asked_at >= max(own.full_at, now - _COMPANY_S)
+        return False
