@@ -70,7 +70,8 @@ class Daemon:
         self._live, self._counters = LiveJobs(), Counters()
         self._slot = Slot(config, self._slot_changed)
         self._pressure = BackPressure(lambda: self._session.unsent_bytes, self._slot.hold, self._slot.release)
-        self._gate = Gate(self._slot, journal, config.runtime.restart_max_s)
+        self._upkeep = Upkeep(journal, limits.id_retention_s)
+        self._gate = Gate(self._slot, journal, config, lambda: self._upkeep.frees_in_s)
         self._session = Session(
             config.mqtt,
             client_id=journal.meta["client_id"],
@@ -138,7 +139,7 @@ class Daemon:
                 self._views.queue,
                 self._views.health,
                 self._views.stats,
-                lambda: self._counters.finished,
+                lambda: self._counters.finished + self._counters.rejected + self._counters.dropped,
             ),
             self._session.publish,
             lambda: self._session.connected,
@@ -173,7 +174,6 @@ class Daemon:
             lambda: self._spawn(self._discovery.announce()),
         )
         self._discovery = Discovery(config, journal, self._session, self._views.info, outcomes.note)
-        self._upkeep = Upkeep(journal, limits.id_retention_s)
         self._log_topic = LogTopic(self._topics.state("log"), self._send)
         self._loaded: str | None = None
         self._background: set[asyncio.Task[None]] = set()

@@ -1,5 +1,8 @@
 """Decide whether a new job may come in, beside the limits that the intake counts itself."""
 
+from collections.abc import Callable
+
+from rkllm_mqtt.config import Config
 from rkllm_mqtt.core.errors import Code, Fault
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
@@ -13,11 +16,13 @@ _RETRY_S = 60
 class Gate:
     """Open, or closed for a reason."""
 
-    def __init__(self, slot: Slot, journal: Journal, retry_after_s: float) -> None:
-        """Keep the arguments; `retry_after_s` is told when a model cannot be loaded."""
+    def __init__(self, slot: Slot, journal: Journal, config: Config, frees_in_s: Callable[[], float]) -> None:
+        """Keep the arguments; `frees_in_s` says when jobs are removed from the journal next."""
         self._slot = slot
         self._journal = journal
-        self._retry_after_s = retry_after_s
+        self._retry_after_s = config.runtime.restart_max_s
+        self._journal_mb = config.limits.journal_mb
+        self._frees_in_s = frees_in_s
         self.draining = False
         """An administrator wants the queue worked off."""
         self.stopping = False
@@ -34,6 +39,13 @@ class Gate:
             return Fault(Code.PAUSED, "the daemon is draining its queue", hint, _RETRY_S)
         if self._journal.full:
             return Fault(Code.INTERNAL, "the disk is full", "Free some space on the board.", _RETRY_S)
+        if self._journal.used_bytes >= self._journal_mb << 20:
+            return Fault(
+                Code.INTERNAL,
+                f"the journal has reached its limit of {self._journal_mb} MB",
+                "Raise `limits.journal_mb`, or keep answers for a shorter time: `limits.id_retention_s`.",
+                round(self._frees_in_s(), 1),
+            )
         return self.unloadable(model_id)
 
     def unloadable(self, model_id: str) -> Fault | None:

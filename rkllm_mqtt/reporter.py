@@ -36,7 +36,7 @@ class Views:
     """Members without `at`, `status` and `reasons`; and the reasons."""
     stats: Callable[[], Mapping[str, Any]]
     finished: Callable[[], int]
-    """How many jobs have ended: a change makes `stats` worth telling early."""
+    """How many jobs have ended or were refused: a change makes `stats` worth telling early."""
 
 
 class Reporter:

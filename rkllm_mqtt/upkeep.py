@@ -18,13 +18,30 @@ class Upkeep:
         self._journal = journal
         self._retention_s = retention_s
         self._every_s = every_s
+        self._oldest: float | None = None
+
+    @property
+    def frees_in_s(self) -> float:
+        """Return the seconds until jobs are removed next, at the latest, as far as is known."""
+        if self._oldest is None:
+            return self._retention_s
+        return max(0.0, self._oldest + self._retention_s - self._journal.now()) + self._every_s
 
     async def run(self) -> None:
         """Purge every `every_s`; cancelled by the daemon's task group."""
         while True:
             await asyncio.sleep(self._every_s)
             try:
-                while await self._journal.purge(self._journal.now() - self._retention_s, _SLICE) >= _SLICE:
-                    pass
+                await self.purge()
             except StoreError as exc:
                 log.warning("purge_failed", reason=str(exc))
+
+    async def purge(self) -> None:
+        """Forget what is due, and note when the next will be.
+
+        Raises:
+            StoreError: The journal cannot be written.
+        """
+        while await self._journal.purge(self._journal.now() - self._retention_s, _SLICE) >= _SLICE:
+            pass
+        self._oldest = await self._journal.oldest()

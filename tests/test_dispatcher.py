@@ -48,7 +48,7 @@ class Kit:
             Orders(build_renderers(self.slot)),
             self.outcomes,
             send=self._send,
-            unloadable=Gate(self.slot, journal, config.runtime.restart_max_s).unloadable,
+            unloadable=Gate(self.slot, journal, config, lambda: 0).unloadable,
             on_change=self._moved.set,
         )
         self._model = config.models[0].id

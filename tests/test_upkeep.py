@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from live_jobs import admit, make_job, opened
 from virtual_loop import in_virtual_time
 
@@ -49,3 +50,21 @@ async def test_a_journal_that_cannot_purge_is_asked_again(tmp_path, caplog):
     assert not upkeep.done()
     upkeep.cancel()
     await asyncio.wait({upkeep})
+
+
+@in_virtual_time
+async def test_it_knows_when_there_will_be_room(tmp_path):
+    clock = [100.0]
+    async with opened(tmp_path, source=ClockSource(uptime_s=lambda: clock[0])) as journal:
+        upkeep = Upkeep(journal, 1000.0, every_s=60.0)
+        assert upkeep.frees_in_s == 1000.0
+        job = await admit(journal, make_job())
+        await finish(journal, job, Delivery.DONE)
+        clock[0] += 400
+        await upkeep.purge()
+        # Its retention, and the longest wait for the next look.
+        assert upkeep.frees_in_s == pytest.approx(660)
+        clock[0] += 600.1
+        await upkeep.purge()
+        assert await journal.find("rock", "app", job.id) is None
+        assert upkeep.frees_in_s == 1000.0

@@ -131,6 +131,11 @@ class Journal:
                 continue
         return total
 
+    @property
+    def used_bytes(self) -> int:
+        """Size of what is stored, as of the newest commit; the files may be larger and have room in them."""
+        return self._writer.used_bytes
+
     def admit(self, new: NewJob, *, may_insert: bool, receipt: Receipt | None) -> Future[Admission]:
         """Return the job that is known by its id or receipt, else store `new` if `may_insert`.
 
@@ -210,6 +215,10 @@ class Journal:
             total += removed
             if removed < limit:
                 return total
+
+    def oldest(self) -> Future[float | None]:
+        """Return when the settled job finished that `purge` removes next (journal clock)."""
+        return self._writer.submit(upkeep.oldest)
 
     async def set_meta(self, key: str, value: str) -> None:
         """Store a small fact; `meta` shows it afterwards."""

@@ -38,6 +38,23 @@ def purge(connection: sqlite3.Connection, before: float, limit: int) -> int:
     return removed
 
 
+def oldest(connection: sqlite3.Connection) -> float | None:
+    """Return when the settled job that is removed next has finished, seconds of the journal clock."""
+    (finished_at,) = connection.execute(
+        "SELECT min(finished_at) FROM jobs WHERE finished_at IS NOT NULL AND delivery <> 'pending'"
+    ).fetchone()
+    return None if finished_at is None else float(finished_at)
+
+
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """Return the size of the database without the pages that are free to be written again."""
+    sizes = [
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    ]
+    return (sizes[0] - sizes[1]) * sizes[2]
+
+
 def counts(connection: sqlite3.Connection) -> dict[str, int]:
     """Return the number of jobs in each state (by its word), and `undelivered` outcomes."""
     found = {state.value: 0 for state in JobState} | {"undelivered": 0}

@@ -18,6 +18,7 @@ from rkllm_mqtt.store.ballast import Ballast
 from rkllm_mqtt.store.batch import Answer, Asked, Operation, T, commit, resolve
 from rkllm_mqtt.store.clock import JournalClock, save_checkpoint
 from rkllm_mqtt.store.errors import JournalClosed, StoreError, StoreFull, from_sqlite
+from rkllm_mqtt.store.upkeep import used_bytes
 
 BATCH = 256
 """Most operations in one commit: bounds the wait of the first and the work lost with a failed one."""
@@ -62,6 +63,8 @@ class Writer:
         """Why the newest commit failed; empty after one that succeeded."""
         self.commits = 0
         """Commits that changed something, clock ticks excluded."""
+        self.used_bytes = 0
+        """Of the database, pages that are free to be written again excluded."""
         self.last_commit_ms = 0.0
         """From the start of the newest such transaction to the end of its sync."""
         self._connect = connect
@@ -126,6 +129,7 @@ class Writer:
             return
         try:
             self._store_clock(connection)
+            self.used_bytes = used_bytes(connection)
             self._answer([(self._opened, None, None)])
             self._serve(connection)
             self._store_clock(connection)
@@ -185,6 +189,7 @@ class Writer:
         if has_changed:
             self._stored_clock_at = time.monotonic()
             self.commits += 1
+            self.used_bytes = used_bytes(connection)
             self.last_commit_ms = (time.perf_counter() - started) * 1000
             self._succeeded()
         return answers

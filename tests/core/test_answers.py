@@ -130,6 +130,7 @@ MEMBERS = {
     "progress": "type n id phase elapsed_s eta_s",
     "restarted": "type n id attempt from_seq",
     "cancel_unknown": "type n id",
+    "rate_limited": "type n id node dropped retry_after_s",
     "delta": "id attempt seq text",
     "delta_thinking": "id attempt seq thinking",
     "final": OF_A_FINAL,

@@ -61,4 +61,18 @@ def test_forgetting_a_job_twice_does_no_harm(make_job):
 
 def test_the_counters_begin_at_nothing():
     counters = Counters()
-    assert all(getattr(counters, name) == 0 for name in counters.__slots__)
+    assert not any(getattr(counters, name) for name in counters.__slots__)
+
+
+def test_the_jobs_of_a_client_are_those_that_wait_and_those_in_the_slot(make_job):
+    live = LiveJobs()
+    runs, waits = make_job(1), make_job(2)
+    for job in (runs, waits):
+        live.add(job)
+    live.take(runs)
+    target, client = runs.key[:2]
+    assert live.of_client(target, client) == [runs, waits]
+    live.forget(waits)
+    assert live.of_client(target, client) == [runs]
+    live.forget(runs)
+    assert live.of_client(target, client) == live.of_client(target, "nobody") == []
