@@ -32,6 +32,10 @@ bench: setup
 fuzz:
 	@scripts/fuzz $(or $(FUZZ_S),600)
 
+# Each call on the disk fails in each way, and the power fails after each: five minutes.
+faults: setup
+	@RKLLM_MQTT_EVERY_FAULT=1 .venv/bin/pytest -q -n $(JOBS) tests/store/test_faulty_disk.py tests/store/test_power_cut.py
+
 test-clients: setup
 	@scripts/setup-clients
 	@.venv/bin/pytest -q -m clients tests/clients

@@ -15,6 +15,8 @@ from rkllm_mqtt.store.errors import StoreError, from_sqlite
 from rkllm_mqtt.store.schema import SCHEMA_VERSION, check_owner
 
 _BUSY_TIMEOUT_S = 5.0
+_LEFT_OPEN = frozenset({"SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY_RECOVERY", "SQLITE_READONLY_CANTINIT"})
+_START_ONCE = "start the daemon: it brings its journal in order"
 _AS_OWNER = "run it as the user of the daemon, or as root"
 
 
@@ -43,6 +45,8 @@ def reader(path: Path) -> Iterator[sqlite3.Connection]:
             raise StoreError(f"{path} is empty", "the daemon fills it at its first start")
         yield connection
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorname", "") in _LEFT_OPEN:
+            raise StoreError(f"{path} was left in the middle of a write", _START_ONCE) from error
         raise from_sqlite(error, path) from error
     finally:
         connection.close()

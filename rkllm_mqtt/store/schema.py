@@ -82,13 +82,12 @@ def make_private(path: Path) -> None:
         StoreError: The file cannot be created or changed.
     """
     try:
-        is_new = not path.exists()
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
             if file.exists() and file.stat().st_mode & 0o077:
                 file.chmod(0o600)
-        if is_new:
-            sync_folder(path.parent)
+        # Not only when it is new: an earlier start may have died between creating and syncing.
+        sync_folder(path.parent)
     except OSError as error:
         raise StoreError(f"the journal {path} cannot be opened ({error})") from error
 

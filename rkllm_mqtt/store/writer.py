@@ -182,6 +182,7 @@ class Writer:
             if self._made_room(connection, error):
                 return self._store(connection, batch)
             self._failed(error)
+            self._bury(connection, error)
             return [(asked.future, None, from_sqlite(error)) for asked in batch]
         except Exception as error:
             log.exception("journal_defect", operations=len(batch))
@@ -193,6 +194,22 @@ class Writer:
             self.last_commit_ms = (time.perf_counter() - started) * 1000
             self._succeeded()
         return answers
+
+    def _bury(self, connection: sqlite3.Connection, error: sqlite3.Error) -> None:
+        """Write over what a failed commit may have left in the log, before anybody hears that it failed.
+
+        A commit whose sync fails is whole in the log: SQLite forgets it, but would find it there after a
+        kill, and what was refused would be done after all. The next commit takes its place.
+        """
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL):
+            return
+        # Where no sync succeeds at all, the bytes that a kill leaves behind are put right at least.
+        for synchronous in ("FULL", "OFF"):
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute(f"PRAGMA synchronous = {synchronous}")
+                save_checkpoint(connection, self._clock.checkpoint())
+                break
+        connection.execute("PRAGMA synchronous = FULL")
 
     def _failed(self, error: sqlite3.Error) -> None:
         if not self.last_error:
