@@ -1,10 +1,22 @@
-"""One log line is an event name and its facts as key=value; never a prompt, an answer or a secret."""
+"""One log line is an event name and its facts as key=value; never a prompt, an answer or a secret.
+
+Rule: a traceback shows where an error came from and of what type it is. Its text is shown only where that
+cannot quote what somebody sent: `KeyError`, `ValueError` and the like repeat the value they stumbled over.
+"""
 
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Mapping
+from types import TracebackType
 from typing import TextIO
+
+_Raised = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+_SPEAKING = (OSError,)
+"""Errors whose text is the system's: a reason and the name of a file or an address."""
+_DEEPEST_CHAIN = 8
 
 _PRIORITIES = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, "<6>"))
 
@@ -62,13 +74,31 @@ class EventFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return one line; a traceback follows on lines of its own."""
         facts = " ".join(f"{key}={_quoted(value)}" for key, value in facts_of(record).items())
-        line = f"{record.getMessage()} {facts}".rstrip()
+        # Of other libraries the first line: asyncio goes on with the repr of tasks and their results.
+        line = f"{record.getMessage().partition(chr(10))[0]} {facts}".rstrip()
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         if self._journald:
             prefix = next((text for level, text in _PRIORITIES if record.levelno >= level), "<7>")
             return "\n".join(prefix + part for part in line.splitlines())
         return f"{self.formatTime(record, self.datefmt)} {record.levelname.lower():<7} {line}"
+
+    def formatException(self, ei: _Raised) -> str:  # noqa: N802 - the name is logging's
+        """Return places and types of an error and of those before it; see the rule above."""
+        return "" if ei[1] is None else "\n".join(_told(ei[1], _DEEPEST_CHAIN))
+
+
+def _told(exc: BaseException, depth: int) -> list[str]:
+    before = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
+    lines = [*_told(before, depth - 1), "then:"] if before is not None and depth else []
+    lines.append("Traceback (most recent call last):")
+    lines += "".join(traceback.format_tb(exc.__traceback__)).splitlines()
+    text = f": {exc}" if isinstance(exc, _SPEAKING) else ""
+    lines.append(f"{type(exc).__qualname__}{text}")
+    if isinstance(exc, BaseExceptionGroup) and depth:
+        for part in exc.exceptions:
+            lines += _told(part, depth - 1)
+    return lines
 
 
 def configure_logging(level: str = "info", stream: TextIO | None = None) -> None:
@@ -81,10 +111,11 @@ def configure_logging(level: str = "info", stream: TextIO | None = None) -> None
     journald = "JOURNAL_STREAM" in os.environ and stream is None
     target = logging.StreamHandler(stream or sys.stderr)
     target.setFormatter(EventFormatter(journald=journald))
-    root = logging.getLogger("rkllm_mqtt")
-    root.handlers[:] = [target]
-    root.propagate = False
-    root.setLevel(level.upper())
+    for name, least in (("rkllm_mqtt", level.upper()), ("asyncio", "WARNING")):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [target]
+        logger.propagate = False
+        logger.setLevel(least)
 
 
 def _quoted(value: object) -> str:

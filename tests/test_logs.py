@@ -16,8 +16,8 @@ from rkllm_mqtt.logs import EventFormatter, configure_logging, facts_of, get_log
 @pytest.fixture
 def logged():
     """Configure the logs for one test; return the stream they go to."""
-    root = logging.getLogger("rkllm_mqtt")
-    before = root.handlers[:], root.propagate, root.level
+    loggers = [logging.getLogger(name) for name in ("rkllm_mqtt", "asyncio")]
+    before = [(logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
 
     def configure(level="info"):
         stream = io.StringIO()
@@ -25,8 +25,9 @@ def logged():
         return stream
 
     yield configure
-    root.handlers[:], root.propagate = before[:2]
-    root.setLevel(before[2])
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 log = get_logger("rkllm_mqtt.tests")
@@ -108,7 +109,7 @@ def test_a_traceback_follows_on_lines_that_all_have_the_priority():
     except ValueError:
         lines = line(journald=True, level=logging.ERROR, exc_info=sys.exc_info()).splitlines()
     assert lines[0] == "<3>job_accepted"
-    assert lines[-1] == "<3>ValueError: wrong"
+    assert lines[-1] == "<3>ValueError"
     assert all(each.startswith("<3>") for each in lines)
 
 
@@ -120,7 +121,7 @@ def test_exception_logs_the_exception_being_handled_with_its_facts(logged):
         log.exception("job_failed", job=7)
     first, *rest = stream.getvalue().splitlines()
     assert first.endswith(" error   job_failed job=7")
-    assert rest[-1] == "ValueError: wrong"
+    assert rest[-1] == "ValueError"
 
 
 @pytest.mark.parametrize(
@@ -161,3 +162,45 @@ def test_records_of_other_libraries_have_no_facts():
     record.facts = "something else"
     assert facts_of(record) == {}
     assert EventFormatter(journald=True).format(record) == "<6>hello you"
+
+
+def test_an_error_is_told_by_place_and_type_and_never_quotes_what_was_sent(logged):
+    stream = logged("error")
+    sent = "what a person asked"
+    try:
+        try:
+            try:
+                {}[sent]
+            except KeyError as exc:
+                raise ValueError(f"invalid: {sent}") from exc
+        except ValueError:
+            raise ExceptionGroup(
+                sent, [TypeError(sent), OSError(28, "No space left", "journal.db")]
+            ) from None
+    except ExceptionGroup:
+        log.exception("job_failed", job=7)
+    text = stream.getvalue()
+    assert sent not in text
+    assert "test_logs.py" in text
+    assert "OSError: [Errno 28] No space left: 'journal.db'" in text
+    for kind in ("ExceptionGroup", "TypeError"):
+        assert f"\n{kind}\n" in text
+
+
+def test_the_errors_before_an_error_are_told_too(logged):
+    stream = logged("error")
+    try:
+        try:
+            {}["x"]
+        except KeyError as exc:
+            raise ValueError("y") from exc
+    except ValueError:
+        log.exception("job_failed")
+    kinds = [line for line in stream.getvalue().splitlines() if line in ("KeyError", "ValueError")]
+    assert kinds == ["KeyError", "ValueError"]
+
+
+def test_what_asyncio_logs_is_one_line_without_the_values_of_its_tasks(logged):
+    stream = logged()
+    logging.getLogger("asyncio").error("never retrieved\nfuture: <Task exception=ValueError('secret')>")
+    assert stream.getvalue().endswith(" error   never retrieved\n")

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from rkllm_mqtt.commands.failure import EXIT_JOURNAL
+from rkllm_mqtt.commands.failure import EXIT_FAILED, EXIT_JOURNAL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,8 @@ def run(args: argparse.Namespace) -> int:
     """
     from rkllm_mqtt.app import serve
     from rkllm_mqtt.config import load_config
-    from rkllm_mqtt.logs import configure_logging
+    from rkllm_mqtt.core.errors import ConfigError
+    from rkllm_mqtt.logs import configure_logging, get_logger
     from rkllm_mqtt.store.errors import StoreError
 
     config = load_config(args.config)
@@ -37,6 +38,11 @@ def run(args: argparse.Namespace) -> int:
         if exc.hint:
             print(f"  {exc.hint}", file=sys.stderr)
         return EXIT_JOURNAL
+    except ConfigError:
+        raise
+    except Exception:  # noqa: BLE001 - Python's own last words would quote values
+        get_logger(__name__).exception("daemon_failed")
+        return EXIT_FAILED
     if restart:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     return 0

@@ -120,7 +120,7 @@ def _plain(node: yaml.Node, source: str) -> Any:
     try:
         return constructor.construct_object(node)
     except (yaml.YAMLError, ValueError) as exc:
-        raise ConfigError(f"{source}:{node.start_mark.line + 1}: not a plain value: {node.value!r}") from exc
+        raise ConfigError(f"{source}:{node.start_mark.line + 1}: not a plain value") from exc
 
 
 def _refuse_plain_secrets(values: dict[str, Any], node: yaml.Node | None, source: str) -> None:

@@ -25,6 +25,10 @@ _OUTPUT_BYTES = 65_536
 _MOST_READS = 16
 
 
+_NOT_FOR_WORKERS = ("RKLLM_MQTT_", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
+"""Beginnings of environment variables: passwords and their places, and what speaks for the daemon."""
+
+
 class WorkerProcess(asyncio.Protocol):
     """A child process that holds one model."""
 
@@ -213,8 +217,8 @@ class WorkerProcess(asyncio.Protocol):
 
 
 def _environment(library_log_level: int) -> dict[str, str]:
-    """Return the environment of a worker: ours, without what is the broker's."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RKLLM_MQTT_")}
+    """Return the environment of a worker: ours, without what is the broker's or systemd's business."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_WORKERS)}
     return {**kept, "RKLLM_LOG_LEVEL": str(library_log_level)}
 
 

@@ -207,12 +207,15 @@ class Journal:
     async def purge(self, before: float, limit: int = 500) -> int:
         """Remove settled jobs that finished before `before` (journal clock); return how many.
 
-        Each commit removes at most `limit`, and other calls get in between.
+        Each commit removes at most `limit`, and other calls get in between. The bytes are overwritten in
+        the file; the log, which still has them, is emptied in the next idle moment.
         """
         total = 0
         while True:
             removed = await self._writer.submit(lambda connection: upkeep.purge(connection, before, limit))
             total += removed
+            if removed:
+                self._writer.empty_log_soon()
             if removed < limit:
                 return total
 

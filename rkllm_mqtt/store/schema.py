@@ -139,8 +139,9 @@ def _set_pragmas(connection: sqlite3.Connection) -> None:
     # FULL: one fdatasync of the WAL per commit. NORMAL would lose acknowledged jobs in a power cut.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-    # Removed prompts and answers are overwritten where that needs no extra write.
-    connection.execute("PRAGMA secure_delete = FAST")
+    # Removed prompts and answers are overwritten, also where a whole page of them becomes free. FAST would
+    # spare that write and leave them readable until the page is used again.
+    connection.execute("PRAGMA secure_delete = ON")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
     connection.execute("PRAGMA journal_size_limit = 4194304")
 

@@ -78,6 +78,7 @@ class Writer:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._closing = False
         self._moved_at = 0
+        self._log_holds_removed = False
         self._stored_clock_at = float("-inf")
         self._looked_at = float("-inf")
         # A daemon thread: a loop that dies without `close` must not keep the process alive.
@@ -107,6 +108,10 @@ class Writer:
         else:
             self._asked.put(Asked(operation, future))
         return future
+
+    def empty_log_soon(self) -> None:
+        """Cut the write-ahead log in the next idle moment: it holds texts that were removed."""
+        self._log_holds_removed = True
 
     async def close(self) -> None:
         """Carry out what was submitted, store the clock, close the connection and end the thread."""
@@ -148,6 +153,8 @@ class Writer:
                 self._look_for_space()
             if batch:
                 self._answer(self._store(connection, batch))
+            elif self._log_holds_removed:
+                self._log_holds_removed = not self._empty_log(connection)
             elif self.commits - self._moved_at >= _CHECKPOINT_COMMITS:
                 self._move_wal(connection, "PASSIVE")
             if time.monotonic() - self._stored_clock_at >= self._tick_s and self._needs_clock(connection):
@@ -156,7 +163,8 @@ class Writer:
     def _take(self) -> tuple[list[Asked], bool]:
         """Return what waits, at most a batch and none after an idle time, and whether to go on."""
         batch: list[Asked] = []
-        timeout = _IDLE_S if self.commits - self._moved_at >= _CHECKPOINT_COMMITS else self._tick_s
+        moving = self._log_holds_removed or self.commits - self._moved_at >= _CHECKPOINT_COMMITS
+        timeout = _IDLE_S if moving else self._tick_s
         try:
             asked = self._asked.get(timeout=timeout)
             while asked is not None:
@@ -186,7 +194,10 @@ class Writer:
             return [(asked.future, None, from_sqlite(error)) for asked in batch]
         except Exception as error:
             log.exception("journal_defect", operations=len(batch))
-            return [(asked.future, None, StoreError(f"the journal failed ({error!r})")) for asked in batch]
+            return [
+                (asked.future, None, StoreError(f"the journal failed ({type(error).__name__})"))
+                for asked in batch
+            ]
         if has_changed:
             self._stored_clock_at = time.monotonic()
             self.commits += 1
@@ -239,11 +250,23 @@ class Writer:
             self.full = False
             log.info("journal_space_back", free_mb=self._ballast.free_bytes() >> 20)
 
-    def _move_wal(self, connection: sqlite3.Connection, mode: str) -> None:
+    def _move_wal(self, connection: sqlite3.Connection, mode: str) -> bool:
+        """Move the log into the database and return whether all of it went."""
         self._moved_at = self.commits
         # A reader or a full disk may stop it: the log then stays as it is, and nothing is lost.
         with contextlib.suppress(sqlite3.Error):
-            connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+            (blocked, _, _) = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            return not blocked
+        return False
+
+    def _empty_log(self, connection: sqlite3.Connection) -> bool:
+        """Cut the log to nothing, unless a reader needs it: commits must not wait for a backup."""
+        (patience_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            return self._move_wal(connection, "TRUNCATE")
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
 
     def _needs_clock(self, connection: sqlite3.Connection) -> bool:
         if self.last_error or time.monotonic() - self._stored_clock_at >= IDLE_CLOCK_S:

@@ -77,7 +77,7 @@ def test_the_connection_is_as_safe_as_promised(path):
         "synchronous": 2,
         "foreign_keys": 1,
         "auto_vacuum": 2,
-        "secure_delete": 2,
+        "secure_delete": 1,
     }
 
 

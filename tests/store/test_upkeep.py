@@ -1,6 +1,7 @@
 """Retention, counts and the small facts beside the jobs."""
 
 import asyncio
+import sqlite3
 
 import pytest
 
@@ -117,3 +118,53 @@ async def test_ten_thousand_waiting_jobs_are_found_by_the_indexes(opened, new_jo
         )
         waiting = (await journal.recover()).waiting
     assert [job.id for job in waiting] == [f"{n}" for n in range(10_000)]
+
+
+async def eventually(condition):
+    """Wait for what the journal's thread does by itself when it is idle."""
+    async with asyncio.timeout(30):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("size", [30, 60_000])  # within a page of others, and on pages of its own
+async def test_the_bytes_of_removed_texts_are_gone_from_every_file_while_the_journal_is_open(
+    opened, new_job, finished, size
+):
+    secret = "told-in-confidence-"
+
+    def holding(journal):
+        files = sorted(journal.path.parent.iterdir())
+        return [file.name for file in files if secret.encode() in file.read_bytes()]
+
+    async with opened() as journal:
+        for n in range(3):
+            kept = await finished(journal, new_job(f"kept{n}", request='{"text":"stays"}'), Delivery.NONE)
+        request = secret * (size // len(secret) + 1)
+        seq = await finished(journal, new_job("a", request=request), Delivery.NONE)
+        assert "journal.db-wal" in holding(journal)
+        before = journal.now()
+        await journal.purge(before)
+        await eventually(lambda: not holding(journal))
+        with pytest.raises(UnknownJob):
+            await journal.record(seq)
+        assert journal.path.stat().st_size > 0
+        assert kept
+
+
+async def test_a_reader_delays_the_emptying_of_the_log_and_no_commit(opened, new_job, finished):
+    async with opened() as journal:
+        await finished(journal, new_job("a", request="secret-a"), Delivery.NONE)
+        reader = sqlite3.connect(journal.path, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM jobs").fetchone()
+        await journal.purge(journal.now())
+        log = journal.path.with_name("journal.db-wal")
+        for n in range(3):
+            async with asyncio.timeout(1.5):  # less than the patience with other writers
+                await finished(journal, new_job(f"b{n}"), Delivery.NONE)
+        assert log.stat().st_size
+        reader.close()
+        await eventually(lambda: not log.stat().st_size)
