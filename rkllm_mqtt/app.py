@@ -9,13 +9,12 @@ import contextlib
 import gc
 import signal
 import uuid
-from collections.abc import Mapping
 from typing import Any
 
 from rkllm_mqtt.admin import Admin
 from rkllm_mqtt.backpressure import BackPressure
 from rkllm_mqtt.commanding import build_commands
-from rkllm_mqtt.config import Config, ConfigError
+from rkllm_mqtt.config import Config
 from rkllm_mqtt.confirmations import Confirmations
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.core.waiting import Job
@@ -36,8 +35,8 @@ from rkllm_mqtt.outbox import Outbox
 from rkllm_mqtt.outcomes import Outcomes
 from rkllm_mqtt.positions import Positions
 from rkllm_mqtt.recovery import recover_jobs
-from rkllm_mqtt.render.errors import RenderError
-from rkllm_mqtt.render.renderer import Renderer
+from rkllm_mqtt.recurring.service import Recurring
+from rkllm_mqtt.renderers import build_renderers
 from rkllm_mqtt.reporter import Reporter, Views
 from rkllm_mqtt.router import Router
 from rkllm_mqtt.runtime.slot import Slot
@@ -67,6 +66,13 @@ class Daemon:
         """Stop and start again: an administrator asked for it."""
         limits = config.limits
         self._topics = build_topics(config, journal.meta)
+        self._recurring = Recurring(
+            config.schedules,
+            self._topics,
+            journal,
+            lambda message, where, bare: self._reception.enter(message, where, bare),
+            lambda message: self._session.publish(message),
+        )
         self._live, self._counters = LiveJobs(), Counters()
         self._slot = Slot(config, self._slot_changed)
         self._pressure = BackPressure(lambda: self._session.unsent_bytes, self._slot.hold, self._slot.release)
@@ -77,7 +83,8 @@ class Daemon:
             client_id=journal.meta["client_id"],
             will=Outbound(self._topics.state("status"), b"offline", qos=1, retain=True),
             subscriptions=[
-                Subscription(f) for f in self._topics.filters(admin=config.admin.enabled, shared=True)
+                *(Subscription(f) for f in self._topics.filters(admin=config.admin.enabled, shared=True)),
+                *(Subscription(topic, stored=True) for topic in self._recurring.values.topics),
             ],
             may_publish=self._topics.may_publish,
             session_token=journal.meta.get("session", ""),
@@ -94,7 +101,11 @@ class Daemon:
             clients=limits.last_clients,
         )
         self._outbox = Outbox(
-            journal, self._session.publish, lambda: self._session.connected, self._lasts.keep
+            journal,
+            self._session.publish,
+            lambda: self._session.connected,
+            self._lasts.keep,
+            {s.reply_topic for s in config.schedules if s.retain and s.reply_topic is not None},
         )
         self._outcomes = outcomes = Outcomes(
             config,
@@ -172,6 +183,7 @@ class Daemon:
             self._counters,
             self._stop.is_set,
             lambda: self._spawn(self._discovery.announce()),
+            self._recurring.values,
         )
         self._discovery = Discovery(config, journal, self._session, self._views.info, outcomes.note)
         self._log_topic = LogTopic(self._topics.state("log"), self._send)
@@ -199,6 +211,11 @@ class Daemon:
     def slot(self) -> Slot:
         """Return the slot."""
         return self._slot
+
+    @property
+    def recurring(self) -> Recurring:
+        """Return the schedules."""
+        return self._recurring
 
     @property
     def live(self) -> LiveJobs:
@@ -244,6 +261,7 @@ class Daemon:
                         ("queue", self._reporter.run_queue()),
                         ("health", self._reporter.run_health()),
                         ("upkeep", self._upkeep.run()),
+                        ("schedules", self._recurring.run()),
                         ("session", self._session.run()),
                     )
                 ]
@@ -313,6 +331,7 @@ class Daemon:
         if connection.refused_subscriptions:
             log.error("subscriptions_refused", filters=",".join(connection.refused_subscriptions))
         self._reporter.announce()
+        self._recurring.announce()
         self._spawn(self._discovery.announce())
         self._outbox.connected()
 
@@ -355,25 +374,6 @@ class Daemon:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def build_renderers(slot: Slot) -> Mapping[str, Renderer]:
-    """Return the renderer of each model.
-
-    Raises:
-        ConfigError: A template cannot be used.
-    """
-    renderers = {}
-    for model_id in slot.model_ids:
-        model = slot.model(model_id)
-        try:
-            if model is None:
-                renderers[model_id] = Renderer("chatml", thinking="switch")
-            else:
-                renderers[model_id] = Renderer(model.template, thinking=model.thinking, system=model.system)
-        except RenderError as exc:
-            raise ConfigError(f"models: {model_id}: template: {exc}", exc.hint) from exc
-    return renderers
 
 
 async def serve(config: Config) -> bool:

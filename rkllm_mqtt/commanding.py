@@ -21,11 +21,26 @@ def build_commands(daemon: "Daemon") -> Mapping[str, Command]:  # noqa: C901 - a
     async def queue(_: Arguments) -> Mapping[str, Any]:
         return daemon.views.queue()
 
-    async def pause(_: Arguments) -> Mapping[str, Any]:
+    async def schedules(_: Arguments) -> Mapping[str, Any]:
+        return daemon.recurring.members()
+
+    async def run(arguments: Arguments) -> Mapping[str, Any]:
+        try:
+            return {"id": await daemon.recurring.ask_now(_schedule(daemon, arguments))}
+        except ValueError as exc:
+            raise CommandRefused(str(exc)) from exc
+
+    async def pause(arguments: Arguments) -> Mapping[str, Any]:
+        if "schedule" in arguments:
+            await daemon.recurring.pause(_schedule(daemon, arguments), paused=True)
+            return daemon.recurring.members()
         daemon.set_flow(paused=True, draining=False)
         return {"state": daemon.views.state()}
 
-    async def resume(_: Arguments) -> Mapping[str, Any]:
+    async def resume(arguments: Arguments) -> Mapping[str, Any]:
+        if "schedule" in arguments:
+            await daemon.recurring.pause(_schedule(daemon, arguments), paused=False)
+            return daemon.recurring.members()
         daemon.set_flow(paused=False, draining=False)
         return {"state": daemon.views.state()}
 
@@ -58,6 +73,8 @@ def build_commands(daemon: "Daemon") -> Mapping[str, Command]:  # noqa: C901 - a
         "health": health,
         "info": info,
         "queue": queue,
+        "schedules": schedules,
+        "run": run,
         "pause": pause,
         "resume": resume,
         "drain": drain,
@@ -67,6 +84,20 @@ def build_commands(daemon: "Daemon") -> Mapping[str, Command]:  # noqa: C901 - a
         "restart": restart,
         "log_level": log_level,
     }
+
+
+def _schedule(daemon: "Daemon", arguments: Arguments) -> str:
+    """Return the schedule that is meant.
+
+    Raises:
+        CommandRefused: There is none of this name.
+    """
+    name = text_argument(arguments, "schedule")
+    if name not in daemon.recurring.names:
+        raise CommandRefused(
+            f"there is no schedule {name[:64]!r}; there are: {', '.join(daemon.recurring.names)}"
+        )
+    return name
 
 
 def _chosen(daemon: "Daemon", arguments: Arguments) -> list[Any]:

@@ -45,6 +45,7 @@ def build_topics(config: Config, meta: Mapping[str, str]) -> Topics:
         config.reply_topics,
         discovery=tuple({*noted_topics(meta), *([topic] if topic else [])}),
         birth=f"{config.homeassistant.prefix}/status" if topic else None,
+        scheduled=tuple((s.client, s.reply_topic) for s in config.schedules if s.reply_topic is not None),
     )
 
 

@@ -6,7 +6,8 @@ Rule 2: while the broker is away outcomes wait on disk, not in memory.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from rkllm_mqtt.answer import outbound
 from rkllm_mqtt.core.answers import bare_text, without_answer
@@ -42,6 +43,7 @@ class Outbox:
         publish: Publish,
         connected: Callable[[], bool],
         keep_last: Callable[[Address, bytes], None],
+        retained: Collection[str] = (),
     ) -> None:
         """Keep the arguments.
 
@@ -50,11 +52,13 @@ class Outbox:
             publish: Of the session.
             connected: Whether the session is.
             keep_last: Takes an outcome that its sender wants retained too.
+            retained: Response topics on which outcomes are retained.
         """
         self._journal = journal
         self._publish = publish
         self._connected = connected
         self._keep_last = keep_last
+        self._retained = frozenset(retained)
         self._backlog: deque[int] = deque()
         self._in_flight = 0
         self._wake = asyncio.Event()
@@ -82,7 +86,7 @@ class Outbox:
         if request.retain:
             self._keep_last(job.address, outcome)
         if not request.reply_qos:
-            self._publish(_message(job.address, request, outcome))
+            self._publish(self._message(job.address, request, outcome))
         elif self._connected() and self._in_flight < _IN_FLIGHT:
             self._hand_over(job.seq, job.address, request, outcome)
         else:
@@ -99,7 +103,7 @@ class Outbox:
         if request.reply_qos and record.delivery is not Delivery.DONE:
             self._hand_over(record.seq, address, request, record.outcome)
         else:
-            self._publish(_message(address, request, record.outcome))
+            self._publish(self._message(address, request, record.outcome))
 
     async def drained(self) -> None:
         """Wait until the broker has answered for everything that was handed to the session."""
@@ -132,7 +136,7 @@ class Outbox:
 
     def _hand_over(self, seq: int, address: Address, request: ChatRequest, outcome: bytes) -> None:
         self._in_flight += 1
-        published = self._publish(_message(address, request, outcome))
+        published = self._publish(self._message(address, request, outcome))
         task = asyncio.ensure_future(self._deliver(seq, address, request, outcome, published))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -149,7 +153,9 @@ class Outbox:
             result = await published
             if result is PublishOutcome.TOO_LARGE:
                 # Another broker than the one it was cut for: its sender waits for an end all the same.
-                result = await self._publish(_message(address, request, without_answer(outcome, _TOO_LARGE)))
+                result = await self._publish(
+                    self._message(address, request, without_answer(outcome, _TOO_LARGE))
+                )
         finally:
             self._in_flight -= 1
             self._wake.set()
@@ -169,9 +175,9 @@ class Outbox:
         except StoreError as exc:
             log.warning("delivery_not_noted", job=seq, reason=str(exc))  # it is published again at a restart
 
-
-def _message(address: Address, request: ChatRequest, outcome: bytes) -> Outbound:
-    payload, content_type = outcome, "application/json"
-    if request.text:
-        payload, content_type = bare_text(outcome), "text/plain"
-    return outbound(address, address.reply, payload, qos=request.reply_qos, content_type=content_type)
+    def _message(self, address: Address, request: ChatRequest, outcome: bytes) -> Outbound:
+        payload, content_type = outcome, "application/json"
+        if request.text:
+            payload, content_type = bare_text(outcome), "text/plain"
+        message = outbound(address, address.reply, payload, qos=request.reply_qos, content_type=content_type)
+        return replace(message, retain=True) if message.topic in self._retained else message

@@ -10,6 +10,7 @@ from rkllm_mqtt.intake.reception import Reception
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.mqtt.messages import Inbound, Outbound
 from rkllm_mqtt.mqtt.session import Session
+from rkllm_mqtt.recurring.values import Values
 
 log = get_logger(__name__)
 
@@ -29,6 +30,7 @@ class Router:
         counters: Counters,
         stopping: Callable[[], bool],
         home_assistant_started: Callable[[], None],
+        values: Values,
     ) -> None:
         """Keep the arguments; `stopping` says whether we are about to be offline ourselves."""
         self._topics = topics
@@ -38,11 +40,15 @@ class Router:
         self._counters = counters
         self._stopping = stopping
         self._home_assistant_started = home_assistant_started
+        self._values = values
         self._work: set[asyncio.Task[None]] = set()
         self._held_back: asyncio.Task[None] | None = None
 
     def take(self, message: Inbound) -> None:
         """Route one message."""
+        if self._values.take(message):
+            self._session.ack(message)
+            return
         match self._topics.parse(message.topic):
             case ClientTopic() as where:
                 self._reception.take(message, where)

@@ -10,13 +10,13 @@ import pytest
 from live_jobs import Sent, address, admit, make_job, opened, request
 from live_slot import MODELS, in_loop, slot_config
 
-from rkllm_mqtt.app import build_renderers
 from rkllm_mqtt.core.job import JobState, Priority
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.dispatcher import Dispatcher
 from rkllm_mqtt.gate import Gate
 from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.outcomes import Outcomes
+from rkllm_mqtt.renderers import build_renderers
 from rkllm_mqtt.runtime.slot import Slot
 
 PLAIN, FAULTY = MODELS / "plain.sim", MODELS / "faulty.sim"

@@ -2,6 +2,7 @@
 
 from rkllm_mqtt.config.loading import DEFAULT_PATHS, find_config, load_config, parse_config
 from rkllm_mqtt.config.models import ModelConfig, PresetConfig
+from rkllm_mqtt.config.schedules import ScheduleConfig
 from rkllm_mqtt.config.settings import (
     AdminConfig,
     ClientConfig,
@@ -28,6 +29,7 @@ __all__ = [
     "MqttConfig",
     "PresetConfig",
     "RuntimeConfig",
+    "ScheduleConfig",
     "TlsConfig",
     "find_config",
     "load_config",

@@ -9,12 +9,22 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from rkllm_mqtt.config.models import ModelConfig
+from rkllm_mqtt.config.schedules import ScheduleConfig
 from rkllm_mqtt.config.settings import ClientConfig, Config, MqttConfig, TlsConfig
 
 _WIDTH = 96
 _LISTS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
     "models": (ModelConfig, {"id": "qwen", "file": "/var/lib/rkllm-mqtt/models/qwen2.5-1.5b.rkllm"}),
     "clients": (ClientConfig, {"name": "esp-*"}),
+    "schedules": (
+        ScheduleConfig,
+        {
+            "id": "morning",
+            "cron": "0 7 * * mon-fri",
+            "prompt": "Good morning. The weather: {{ weather }}. Sum up the day in two sentences.",
+            "values": {"weather": "home/weather"},
+        },
+    ),
 }
 _SECRETS = frozenset({"password", "key_password"})
 _HEAD = """\

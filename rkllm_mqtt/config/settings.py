@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from rkllm_mqtt.config.models import ModelConfig, PresetConfig
+from rkllm_mqtt.config.schedules import ScheduleConfig
 
 NodeName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
@@ -287,6 +288,9 @@ class Config(Section):
     reply_topics: tuple[str, ...] = Field(
         (), description="Further response topics that may be asked for; `{client}` fills a whole level."
     )
+    schedules: tuple[ScheduleConfig, ...] = Field(
+        (), max_length=256, description="Prompts that the daemon asks by itself."
+    )
     admin: AdminConfig = Field(default_factory=AdminConfig, description="Admin commands.")
     homeassistant: HomeAssistantConfig = Field(
         default_factory=HomeAssistantConfig, description="Home Assistant's MQTT discovery."
@@ -322,9 +326,23 @@ class Config(Section):
             raise ValueError("a group may not have the node's name")
         if self.homeassistant.prefix.split("/")[0] == self.base:
             raise ValueError("homeassistant.prefix may not begin with the base of our own topics")
+        self._check_schedules(ids)
         for client in self.clients:
             if client.preset is not None and client.preset not in self.presets:
                 raise ValueError(f"client {client.name!r} names the unknown preset {client.preset!r}")
             if client.model is not None and client.model not in ids:
                 raise ValueError(f"client {client.name!r} names the unknown model {client.model!r}")
         return self
+
+    def _check_schedules(self, model_ids: list[str]) -> None:
+        if len({schedule.id for schedule in self.schedules}) != len(self.schedules):
+            raise ValueError("two schedules have the same id")
+        for schedule in self.schedules:
+            if schedule.preset is not None and schedule.preset not in self.presets:
+                raise ValueError(f"schedule {schedule.id!r} names the unknown preset {schedule.preset!r}")
+            if schedule.model is not None and schedule.model not in model_ids:
+                raise ValueError(f"schedule {schedule.id!r} names the unknown model {schedule.model!r}")
+            for topic in (*schedule.values.values(), *filter(None, [schedule.reply_topic])):
+                # Ours are not to be heard twice, and an answer must not become a request.
+                if topic.split("/")[0] in (self.base, "") or topic == f"{self.homeassistant.prefix}/status":
+                    raise ValueError(f"schedule {schedule.id!r} may not use the topic {topic!r}")

@@ -13,7 +13,7 @@ _CLIENT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _RESERVED_IDS = frozenset({"event", "delta"})  # or `reply/event` could be an answer or an event topic
 _NOT_FOR_REPLIES = frozenset({"", "request", "cancel", "event", "delta", "last"})
-_STATE = ("status", "info", "queue", "health", "stats", "log")
+_STATE = ("status", "info", "queue", "health", "stats", "log", "schedules")
 _RESERVED_LEVELS = frozenset({*_STATE, "client", "admin"})
 """Third levels of the tree that the protocol gives a meaning to: no configured pattern reaches below them."""
 _MAX_RESPONSE_BYTES = 256
@@ -98,9 +98,11 @@ class Topics:
     """Discovery topics of this node in Home Assistant: the one in use, and older ones to clear."""
     birth: str | None = None
     """Topic where Home Assistant says that it has started; None when discovery is off."""
+    scheduled: tuple[tuple[str, str], ...] = ()
+    """Client and response topic of each schedule that names one."""
 
     def state(self, name: str) -> str:
-        """Return a topic of our own: status, info, queue, health, stats or log."""
+        """Return a topic of our own: status, info, queue, health, stats, log or schedules."""
         return f"{self.base}/{self.node}/{name}"
 
     def admin(self, kind: str, command: str) -> str:
@@ -154,6 +156,8 @@ class Topics:
 
     def may_answer_on(self, asked: str, mailbox: Mailbox) -> bool:
         """Return whether a sender may have its answers on the response topic it asked for."""
+        if (mailbox.client, asked) in self.scheduled:
+            return True
         if any(c in asked for c in "+#$\0") or len(asked.encode("utf-8", "replace")) > _MAX_RESPONSE_BYTES:
             return False
         levels = asked.split("/")
@@ -183,6 +187,8 @@ class Topics:
         if self._is_reserved(levels):
             return False
         stem = levels[:-1] if levels[-1] in ("delta", "event") else levels
+        if any(answers in (topic, "/".join(stem)) for _, answers in self.scheduled):
+            return True
         return any(_fits(pattern, levels) or _fits(pattern, stem) for pattern in self.reply_patterns)
 
     def kind(self, topic: str) -> str:

@@ -154,6 +154,37 @@ class Reception:
         """Wait until every message taken so far is acknowledged."""
         await self._idle.wait()
 
+    async def enter(self, message: Inbound, where: ClientTopic, bare: bool) -> Fault | None:
+        """Take a request of the daemon itself, as any client's; return why it was refused.
+
+        Args:
+            message: At QoS 0, JSON.
+            where: Its topic, with an id.
+            bare: Answer with bare text.
+        """
+        if self.closed:
+            return Fault(Code.SHUTTING_DOWN, "the daemon is stopping", "Send it again later.", 30)
+        try:
+            address = self._redirected(Address(where.mailbox, where.id), message.response_topic)
+            parsed = self._parser.parse(
+                message.payload,
+                text=False,
+                client=where.mailbox.client,
+                capabilities=self._neighbours.capabilities(),
+            )
+        except RequestError as exc:
+            return exc.fault
+        if bare:
+            parsed = replace(parsed, request=replace(parsed.request, text=True))
+        fault = self._quota.fault(where.mailbox.client, known=False)
+        fault = fault or self._neighbours.refusal(parsed.request.model)
+        if fault is None:
+            asked = self._ask(message, address, parsed, None)
+            await self._start(self._admit(message, address, parsed, asked), message)
+            if not asked.answer.done() or asked.answer.cancelled() or asked.answer.exception() is not None:
+                fault = Fault(Code.INTERNAL, "the request cannot be stored", retry_after_s=30)
+        return fault
+
     # requests
 
     def _take_request(self, message: Inbound, where: ClientTopic) -> None:
@@ -348,11 +379,12 @@ class Reception:
             job.address = address
         return unfinished
 
-    def _start(self, work: Awaitable[None], message: Inbound) -> None:
+    def _start(self, work: Awaitable[None], message: Inbound) -> "asyncio.Future[None]":
         task = asyncio.ensure_future(self._guarded(work, message))
         self._tasks.add(task)
         self._idle.clear()
         task.add_done_callback(self._taken)
+        return asyncio.shield(task)
 
     def _taken(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

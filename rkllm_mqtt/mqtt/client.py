@@ -85,9 +85,12 @@ class PahoClient(Client):
         for start in range(0, len(subscriptions), FILTERS_PER_PACKET):
             chunk = subscriptions[start : start + FILTERS_PER_PACKET]
             if self.v5:
-                # Stored retained messages are not wanted, and forwarded ones are marked as live.
+                # Stored retained requests are not wanted, and forwarded ones are marked as live.
                 options = [
-                    (s.topic_filter, SubscribeOptions(s.qos, retainAsPublished=False, retainHandling=2))
+                    (
+                        s.topic_filter,
+                        SubscribeOptions(s.qos, retainAsPublished=False, retainHandling=0 if s.stored else 2),
+                    )
                     for s in chunk
                 ]
                 _, mid = self.subscribe(options)

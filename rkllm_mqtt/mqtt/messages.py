@@ -91,6 +91,8 @@ class Subscription:
     topic_filter: str
     qos: int = 1
     """0 or 1. At QoS 2 a message is lost when we die after PUBREC; at QoS 1 it is delivered again."""
+    stored: bool = False
+    """Stored retained messages are wanted."""
 
     def __post_init__(self) -> None:
         if self.qos not in (0, 1):

@@ -1,0 +1,1 @@
+"""Recurring prompts: when, with which values, and how they become requests."""
