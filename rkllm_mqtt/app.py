@@ -22,8 +22,9 @@ from rkllm_mqtt.deadlines import Deadlines
 from rkllm_mqtt.discovery import Discovery, build_topics
 from rkllm_mqtt.dispatcher import Dispatcher
 from rkllm_mqtt.gate import Gate
+from rkllm_mqtt.intake.neighbours import Neighbours
 from rkllm_mqtt.intake.parsing import RequestParser
-from rkllm_mqtt.intake.reception import Neighbours, Reception
+from rkllm_mqtt.intake.reception import Reception
 from rkllm_mqtt.intake.rejections import Rejections
 from rkllm_mqtt.lasts import LastAnswers
 from rkllm_mqtt.logs import get_logger

@@ -25,6 +25,8 @@ ELSEWHERE = {
     "rkllm_mqtt/config/models.py": "config/test_settings.py",
     "rkllm_mqtt/content/syntax.py": "content/test_calls.py",
     "rkllm_mqtt/turn.py": "test_dispatcher.py",
+    "rkllm_mqtt/renderers.py": "test_dispatcher.py",
+    "rkllm_mqtt/intake/neighbours.py": "intake/test_reception.py",
     "rkllm_mqtt/router.py": "end_to_end/test_hostile.py",
     "rkllm_mqtt/confirmations.py": "end_to_end/test_promises.py",
 }

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,11 +21,12 @@ from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.core.topics import ClientTopic, Topics, Verb
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.intake.cancels import Cancels
+from rkllm_mqtt.intake.neighbours import Neighbours
 from rkllm_mqtt.intake.parsing import Parsed, RequestParser
-from rkllm_mqtt.intake.quota import Frees, Quota
+from rkllm_mqtt.intake.quota import Quota
 from rkllm_mqtt.intake.rejections import Rejections, peek_id
 from rkllm_mqtt.logs import get_logger
-from rkllm_mqtt.mqtt.messages import Inbound, Outbound
+from rkllm_mqtt.mqtt.messages import Inbound
 from rkllm_mqtt.store.admission import Admission, NewJob, Receipt
 from rkllm_mqtt.store.errors import StoreError
 from rkllm_mqtt.store.journal import Journal
@@ -36,31 +37,6 @@ _REPEAT_EVENTS = 1_000_000_000
 """What is said of a finished job has an `n` above all of its life, and rises each millisecond."""
 _ECHO_BYTES = 1024
 """CorrelationData and `x-` user properties together: they are stored and sent with every answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbours:
-    """What the intake asks of other parts."""
-
-    ack: Callable[[Inbound], None]
-    accepted: Callable[[Job, bool, tuple[str, ...]], None]
-    """Tell the sender; the flag says duplicate, the names are ignored fields."""
-    begin_early: "Callable[[Job], asyncio.Future[bool] | None]"
-    """Let an idle slot compute a job while it is being stored; the future is told whether that succeeded."""
-    queued: Callable[[Job], None]
-    """A new job waits, or runs already."""
-    cancel: Callable[[Job], Awaitable[None]]
-    """End an unfinished job; returns when that wish is on disk."""
-    resend: Callable[[JobRecord, Address], None]
-    """Publish a stored outcome again."""
-    cancel_unknown: Callable[[Address, str], None]
-    refusal: Callable[[str], Fault | None]
-    """Why no new job of a model is taken now; None when it is."""
-    capabilities: Callable[[], Mapping[str, bool] | None]
-    """Of the loaded runtime."""
-    frees_in_s: Frees
-    """When there is a place in the queue again."""
-    send: Callable[[Outbound], bool]
 
 
 @dataclass(frozen=True, slots=True)

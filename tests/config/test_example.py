@@ -17,11 +17,12 @@ def test_the_example_loads_and_gives_the_defaults():
 def test_the_example_loads_with_its_lists_switched_on():
     lines = []
     for line in build_example().splitlines():
-        on = line.startswith(("# models:", "# clients:", "#   - ", "#     "))
+        on = line.startswith(("# models:", "# clients:", "# schedules:", "#   - ", "#     "))
         lines.append(line[2:] if on else line)
     config = parse_config("\n".join(lines), "example", {})
     assert config.models[0].id == "qwen"
     assert config.clients[0].name == "esp-*"
+    assert config.schedules[0].values == {"weather": "home/weather"}
 
 
 def test_every_setting_is_in_the_example_with_its_description():

@@ -15,8 +15,9 @@ from rkllm_mqtt.core.errors import Fault
 from rkllm_mqtt.core.job import Delivery, JobEvent
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.core.topics import Mailbox, Topics
+from rkllm_mqtt.intake.neighbours import Neighbours
 from rkllm_mqtt.intake.parsing import RequestParser
-from rkllm_mqtt.intake.reception import Neighbours, Reception
+from rkllm_mqtt.intake.reception import Reception
 from rkllm_mqtt.intake.rejections import Rejections
 from rkllm_mqtt.mqtt.messages import Inbound
 from rkllm_mqtt.store.journal import Journal
