@@ -20,6 +20,7 @@ from bench.context import Context
 from bench.figure import Figure
 from bench.rows import (
     cancelling,
+    clients,
     crashing,
     crowd,
     flooding,
@@ -45,6 +46,7 @@ ROWS: Mapping[str, Row] = {
     "waiting": waiting.measure,
     "burst": waiting.measure_burst,
     "flooding": flooding.measure,
+    "clients": clients.measure,
     "idling": idling.measure,
     "starting": starting.measure,
 }

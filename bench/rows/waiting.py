@@ -53,7 +53,7 @@ async def measure_burst(context: Context) -> list[Figure]:
 
 async def _growth(stage: Stage, service: Service, few: int, many: int) -> tuple[float, float]:
     """Return the bytes that a prompt costs beyond its text: between `few` and `many`, and the first `few`."""
-    await _pause(stage.port)
+    await pause(stage.port)
     askers = await _askers(stage, service)
     sizes = [footprint(service.child.pid).rss_mb]
     waiting = 0
@@ -71,7 +71,7 @@ async def _growth(stage: Stage, service: Service, few: int, many: int) -> tuple[
 
 async def _burst(stage: Stage, service: Service, count: int) -> tuple[float, float]:
     """Return prompts accepted a second, and the growth of the daemon in megabytes."""
-    await _pause(stage.port)
+    await pause(stage.port)
     askers = await _askers(stage, service)
     before = footprint(service.child.pid).rss_mb
     answers = _ask(askers, 0, count)
@@ -107,7 +107,7 @@ def _question(number: int) -> Question:
     return Question(f"say: {number:06} ".ljust(_TEXT_BYTES, "x"), "", 0)
 
 
-async def _pause(port: int) -> None:
+async def pause(port: int) -> None:
     """Let accepted prompts wait."""
     answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
