@@ -8,13 +8,17 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
+_ONE = 1 - 1e-9
+"""A token, as the sum of its parts may turn out."""
 _TICK_S = 0.1
 """Tokens come back in lots: ten jobs at once cost the disk, and the PUBACKs behind them, one commit."""
 _SPREAD_S = 0.05
 _COMPANY_S = 10.0
 """So long after its last request a modest client still counts as company."""
-_MODEST = 0.9
-"""Whoever has this share of its tokens left asks now and then."""
+_STEADY_S = 0.05
+"""Time between two requests after which a modest client is no beginning of a burst."""
+_MODEST_SPENT = 3
+"""Most tokens that somebody lacks who asks now and then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,9 @@ class Allowance:
 
     def next_in_s(self, now: float, per_s: float) -> float:
         """Return the seconds until the next token is there; 0 when it is."""
-        if self.tokens >= 1:
+        if self.tokens >= _ONE:
             return 0.0
-        ticks = math.ceil((1 - self.tokens) / (per_s * _TICK_S) - 1e-9)
+        ticks = math.ceil((1 - self.tokens) / (per_s * _TICK_S) - 1e-6)
         return max(0.0, self.at + ticks * _TICK_S - now)
 
 
@@ -58,8 +62,8 @@ class Allowances:
         """Remember at most `kept` clients."""
         self._kept = kept
         self._by_client: OrderedDict[str, Allowance] = OrderedDict()
-        self._modest: OrderedDict[str, float] = OrderedDict()
-        """When each client asked last that asks now and then, the newest at the end."""
+        self._modest: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        """Since when, and when last, each client asked that asks now and then; the newest at the end."""
 
     def __len__(self) -> int:
         return len(self._by_client)
@@ -89,13 +93,13 @@ class Allowances:
         own.tokens_alone = min(rate.burst_alone, own.tokens_alone + ticks * _TICK_S * rate.per_s)
         if own.tokens >= rate.burst:
             own.full_at = now
-        if own.tokens < 1 and (own.tokens_alone < 1 or self._has_company(client, own, now)):
+        if own.tokens < _ONE and (own.tokens_alone < _ONE or self._has_company(client, own, now)):
             return False
         own.tokens = max(0.0, own.tokens - 1)
         own.tokens_alone = max(0.0, own.tokens_alone - 1)
-        self._modest.pop(client, None)
-        if own.tokens >= _MODEST * rate.burst - 1:
-            self._modest[client] = now
+        since, last = self._modest.pop(client, (now, now))
+        if own.tokens >= rate.burst - min(_MODEST_SPENT, 0.2 * rate.burst):
+            self._modest[client] = (since if now - last < _COMPANY_S else now, now)
         return True
 
     def tell(self, client: str, now: float, rate: Rate, per_s: int) -> bool:
@@ -117,7 +121,9 @@ class Allowances:
 
     def _has_company(self, client: str, own: Allowance, now: float) -> bool:
         """Return whether a modest client has asked since this one asks too fast."""
-        for other, asked_at in reversed(self._modest.items()):
-            if other != client:
-                return asked_at >= max(own.full_at, now - _COMPANY_S)
+        for other, (since, last) in reversed(self._modest.items()):
+            if last < max(own.full_at, now - _COMPANY_S):
+                return False
+            if other != client and last - since >= _STEADY_S:
+                return True
         return False
