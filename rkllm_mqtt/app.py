@@ -186,7 +186,9 @@ class Daemon:
             lambda: self._spawn(self._discovery.announce()),
             self._recurring.values,
         )
-        self._discovery = Discovery(config, journal, self._session, self._views.info, outcomes.note)
+        self._discovery = Discovery(
+            config, journal, self._session, self._slot, self._views.info, outcomes.note
+        )
         self._log_topic = LogTopic(self._topics.state("log"), self._send)
         self._loaded: str | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -369,7 +371,7 @@ class Daemon:
         if self._slot.loaded != self._loaded:
             self._loaded = self._slot.loaded
             self._reporter.tell_info()
-            self._spawn(self._discovery.refresh())
+        self._spawn(self._discovery.refresh())
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

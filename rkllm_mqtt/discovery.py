@@ -15,6 +15,7 @@ from rkllm_mqtt.core.topics import Topics
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.mqtt.messages import Outbound, PublishOutcome
 from rkllm_mqtt.mqtt.session import Session
+from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
 
 log = get_logger(__name__)
@@ -57,6 +58,7 @@ class Discovery:
         config: Config,
         journal: Journal,
         session: Session,
+        slot: Slot,
         info: Callable[[], Mapping[str, Any]],
         note: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]],
     ) -> None:
@@ -66,6 +68,7 @@ class Discovery:
             config: Names the topic and Home Assistant's client.
             journal: Remembers the topics.
             session: Publishes.
+            slot: Its model tells what the device is.
             info: Returns the members of `info` as they are now.
             note: Writes to the journal what can be done without; a failure is logged.
         """
@@ -75,6 +78,7 @@ class Discovery:
         self._stale = tuple(old for old in self._noted if old != self._topic)
         self._journal = journal
         self._session = session
+        self._slot = slot
         self._info = info
         self._note = note
         self._told = b""
@@ -96,7 +100,7 @@ class Discovery:
         await self._tell(self._payload())
 
     async def refresh(self) -> None:
-        """Publish again if the device has changed: the driver or the platform has become known."""
+        """Publish if there is something new: the slot has changed."""
         payload = self._payload()
         if payload != self._told and self._session.connected:
             await self._tell(payload)
@@ -105,7 +109,9 @@ class Discovery:
         return encode(build_discovery(device_facts(self._info(), self._client)))
 
     async def _tell(self, payload: bytes) -> None:
-        if self._topic is None:
+        # Before the first load the driver and the platform are not known. Each change of the message makes
+        # all entities unavailable for a moment; the one of an earlier process is still there.
+        if self._topic is None or not (self._slot.loaded or self._slot.problem):
             return
         self._told = payload
         if await self._retain(self._topic, payload) is PublishOutcome.REFUSED:

@@ -22,6 +22,8 @@ class Daemon:
         self.port = port
         self.folder = folder
         self.environment = environment
+        self.python = sys.executable
+        """What runs it; another one where the tests themselves run on another Python."""
         self.config_file = folder / "config.yaml"
         settings: dict[str, Any] = {
             "node": node,
@@ -53,7 +55,7 @@ class Daemon:
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    sys.executable,
+                    self.python,
                     "-P",
                     "-m",
                     "rkllm_mqtt",
