@@ -68,6 +68,11 @@ class Answer:
         """Return the answer so far."""
         return "".join(self._text)
 
+    @text.setter
+    def text(self, text: str) -> None:
+        """Replace the answer, of which no delta was published."""
+        self._text = [text]
+
     @property
     def thinking(self) -> str:
         """Return the thoughts so far."""

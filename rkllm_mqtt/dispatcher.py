@@ -14,12 +14,14 @@ from typing import Any
 from rkllm_mqtt.answer import Answer, Send, publish_event
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.core import policy
+from rkllm_mqtt.core.answers import Timing
 from rkllm_mqtt.core.errors import Code, Fault, SlotLost
 from rkllm_mqtt.core.job import JobEvent
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.core.pace import Pace, common_prefix
-from rkllm_mqtt.core.verdict import CANCELLED, EXPIRED, Ended, Lost, PutBack, judge, settle
+from rkllm_mqtt.core.verdict import CANCELLED, EXPIRED, Again, Ended, Lost, PutBack, judge
 from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.formats import examine
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.outcomes import Outcomes, Produced
@@ -296,7 +298,11 @@ class Dispatcher:
             case Lost(reason):
                 await self._retry(turn, reason)
             case Ended():
-                await self._finish(turn, verdict)
+                judged = await examine(turn.job, turn.answer, verdict)
+                if isinstance(judged, Again):
+                    await self._correct(turn, judged)
+                else:
+                    await self._finish(turn, judged)
 
     async def _begin(self, turn: Turn) -> None:
         run, job = turn.run, turn.job
@@ -355,14 +361,26 @@ class Dispatcher:
         job.restart_told = True
         await self._wait_again(job)
 
+    async def _correct(self, turn: Turn, again: Again) -> None:
+        """Let a job run once more, to correct an answer of which nothing was published."""
+        job = turn.job
+        self._learn(turn)
+        job.correction = turn.answer.text, again.problem
+        log.info("answer_to_be_corrected", job=job.seq, attempt=job.attempt)
+        await self._outcomes.keep(lambda: self._journal.requeue(job.seq, job.crashes))
+        await self._wait_again(job)
+
+    def _learn(self, turn: Turn) -> Timing:
+        """Take the figures of a run that has ended; return its times."""
+        timing = turn.timing(self._journal.now() - turn.job.queued_at)
+        turn.teach(self.paces[turn.job.request.model], timing.ttft_ms)
+        self._counters.busy_s += turn.end.run_ms / 1000 if turn.end else 0.0
+        return timing
+
     async def _finish(self, turn: Turn, verdict: Ended) -> None:
         job, answer, pace = turn.job, turn.answer, self.paces[turn.job.request.model]
-        timing = turn.timing(self._journal.now() - job.queued_at)
-        turn.teach(pace, timing.ttft_ms)
-        self._counters.busy_s += turn.end.run_ms / 1000 if turn.end else 0.0
+        timing = self._learn(turn)
         produced = Produced(
             answer.text, answer.thinking, turn.usage(pace), timing, answer.deltas, answer.tool_calls
         )
-        must_call = job.request.tool_choice == "required"
-        verdict = settle(verdict, calls=len(answer.tool_calls), must_call=must_call)
         await self._outcomes.end(job, verdict, produced)

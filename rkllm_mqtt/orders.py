@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rkllm_mqtt.content.shape import request_again, request_for
 from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.render.renderer import Rendered, Renderer
@@ -28,7 +29,7 @@ class Orders:
         request = job.request
         offered = request.tools if request.tool_choice != "none" else ()
         rendered = self._renderers[request.model].render(
-            request.messages,
+            _messages(job),
             tools=offered,
             thinking=request.thinking,
             must_call=request.tool_choice == "required",
@@ -46,6 +47,27 @@ class Orders:
             calls=_calls(request, offered, rendered),
         )
         return rendered, order
+
+
+def _messages(job: Job) -> Sequence[Mapping[str, Any]]:
+    """Return the conversation with what our own part of it adds: the asked shape, and a wish to correct."""
+    messages, shape = list(job.request.messages), job.request.response_format
+    if shape is None:
+        return messages
+    # In the last words of the user and not in the system prompt: what comes before stays as it was cached.
+    place = max((at for at, message in enumerate(messages) if message["role"] == "user"), default=None)
+    if place is None:
+        messages.append({"role": "user", "content": request_for(shape).strip()})
+    else:
+        messages[place] = {
+            **messages[place],
+            "content": f"{messages[place].get('content') or ''}{request_for(shape)}",
+        }
+    if job.correction is not None:
+        answer, problem = job.correction
+        messages.append({"role": "assistant", "content": answer})
+        messages.append({"role": "user", "content": request_again(problem)})
+    return messages
 
 
 def _calls(

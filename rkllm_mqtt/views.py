@@ -30,7 +30,7 @@ LIMIT_CODES = (Code.RATE_LIMITED, Code.CLIENT_LIMIT, Code.QUEUE_FULL, Code.TOO_L
 _SHOWN_WAITING = 20
 _LOW_DISK_MB = 200
 _OLD_DRIVER = (0, 9, 7)
-FEATURES = ("chat", "stream", "cancel", "last", "duplicates", "tools", "admin")
+FEATURES = ("chat", "stream", "cancel", "last", "duplicates", "tools", "response_format", "admin")
 
 
 class DaemonViews:

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "rkllm_mqtt/commands/config.py": "commands/test_main.py",
     "rkllm_mqtt/commands/run.py": "end_to_end/test_promises.py",
     "rkllm_mqtt/config/models.py": "config/test_settings.py",
+    "rkllm_mqtt/validator.py": "test_formats.py",
     "rkllm_mqtt/content/syntax.py": "content/test_calls.py",
     "rkllm_mqtt/turn.py": "test_dispatcher.py",
     "rkllm_mqtt/renderers.py": "test_dispatcher.py",

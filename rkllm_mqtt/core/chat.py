@@ -38,6 +38,8 @@ class ChatRequest:
     tool_choice: Literal["auto", "none", "required"] = "auto"
     tool_name: str | None = None
     """The one tool that must be called; `tool_choice` is `required` then."""
+    response_format: Mapping[str, Any] | None = None
+    """The asked shape: `type` is json_object, or json_schema with the `schema`."""
     thinking: bool = False
     stream: bool = False
     text: bool = False

@@ -51,6 +51,28 @@ class RunFacts:
     """The daemon aborted it to end in time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The answer has not the asked shape: one more run is to correct it."""
+
+    problem: str
+
+
+def judge_shape(verdict: Ended, problem: str | None, *, corrected: bool) -> Ended | Again:
+    """Return what becomes of a job whose answer was held against the shape that was asked for.
+
+    Args:
+        verdict: What the run's end means; an answer that did not end by itself is not worth a correction.
+        problem: What is wrong with the answer; None when nothing is.
+        corrected: This is the second answer already.
+    """
+    if verdict.finish_reason != "stop":
+        return _invalid(f"the answer ended by `{verdict.finish_reason}` before it was whole")
+    if problem is None:
+        return verdict
+    return _invalid(f"the answer has not the asked shape: {problem}") if corrected else Again(problem)
+
+
 def settle(verdict: Ended, *, calls: int, must_call: bool) -> Ended:
     """Return what becomes of a job whose run has ended so, in view of what its answer holds.
 
@@ -78,15 +100,14 @@ EXPIRED = Ended(
         Code.EXPIRED, "the deadline of this request has passed", "Raise `ttl_s`, or its MQTT message expiry."
     ),
 )
-_NO_CALL = Ended(
-    JobEvent.GAVE_UP,
-    "error",
-    Fault(
-        Code.INVALID_OUTPUT,
-        "a tool call was asked for, and the model made none",
-        "Raise `max_tokens`, describe the tool better, or use a larger model.",
-    ),
-)
+
+
+def _invalid(message: str) -> Ended:
+    hint = "Raise `max_tokens`, ask for less or more plainly, or use a larger model."
+    return Ended(JobEvent.GAVE_UP, "error", Fault(Code.INVALID_OUTPUT, message, hint))
+
+
+_NO_CALL = _invalid("a tool call was asked for, and the model made none")
 _TIMED_OUT = Ended(
     JobEvent.GAVE_UP,
     "timeout",

@@ -27,6 +27,8 @@ class Job:
     attempt: int = 0
     crashes: int = 0
     cancel_requested: bool = False
+    correction: tuple[str, str] | None = None
+    """The answer that had not the asked shape, and what is wrong with it: the next run is to correct it."""
     events: int = 0
     """Events sent so far; the next one's `n`."""
     restart_told: bool = False

@@ -14,6 +14,7 @@ from rkllm_mqtt.core.chat import SAMPLING, ChatRequest
 from rkllm_mqtt.core.errors import Code, RequestError
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.topics import is_id
+from rkllm_mqtt.intake.formats import format_of
 from rkllm_mqtt.intake.tools import wish_of
 from rkllm_mqtt.intake.wire import WireRequest, conversation, parse_wire, user_message
 
@@ -105,6 +106,7 @@ class RequestParser:
                 f"tools: the template {model.template!r} of model {model_id!r} cannot offer them",
                 "Send the request without tools, or configure another template for the model.",
             )
+        shape = format_of(wire.response_format)
         stream = wire.stream if wire.stream is not None else bool(settings.stream)
         reply_bytes = [size for size in (wire.reply_bytes, settings.reply_bytes) if size is not None]
         request = ChatRequest(
@@ -117,7 +119,8 @@ class RequestParser:
             tool_choice=wish.choice,
             tool_name=wish.name,
             thinking=bool(wire.thinking),
-            stream=stream and not text,
+            response_format=shape,
+            stream=stream and not text and shape is None,  # a second run would make the deltas void
             text=text,
             retain=settings.last if wire.retain is None else wire.retain,
             reply_qos=1 if wire.reply_qos is None else wire.reply_qos,

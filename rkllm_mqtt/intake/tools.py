@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rkllm_mqtt.content.schema import depth_of
 from rkllm_mqtt.core.errors import Code, RequestError
 
 MAX_TOOLS = 128
@@ -77,19 +78,6 @@ def wish_of(tools: Sequence[Tool], choice: object) -> Wish:
             'Send "required", or {"type": "function", "function": {"name": ...}} with the name of a tool.',
         )
     return Wish(plain, "required", name)
-
-
-def depth_of(value: object) -> int:
-    """Return how deeply objects and lists are nested in a JSON value; a bare value has depth 0."""
-    depth, level = 0, [value]
-    while level := [
-        item
-        for outer in level
-        if isinstance(outer, (dict, list, tuple))
-        for item in (outer.values() if isinstance(outer, dict) else outer)
-    ]:
-        depth += 1
-    return depth
 
 
 def _refusal(message: str, hint: str) -> RequestError:

@@ -81,6 +81,8 @@ class WireRequest(_Wire):
                 names.update(dict.fromkeys(f"messages.content.{name}" for name in part.model_extra or ()))
         # `parse_wire` refuses them unless they are empty; a choice without tools chooses nothing.
         names.update(dict.fromkeys(name for name in _NOT_YET if getattr(self, name) is not None))
+        if self.response_format is not None and not self.response_format:
+            names["response_format"] = None
         if not self.tools:
             names.update(
                 dict.fromkeys(name for name in ("tools", "tool_choice") if getattr(self, name) is not None)
@@ -89,7 +91,6 @@ class WireRequest(_Wire):
 
 
 _NOT_YET = {
-    "response_format": "formats are not validated by this version",
     "conversation_id": "conversations are not kept by this version",
 }
 

@@ -6,7 +6,18 @@ import pytest
 
 from rkllm_mqtt.core.errors import Code
 from rkllm_mqtt.core.job import JobEvent, JobState, after
-from rkllm_mqtt.core.verdict import CANCELLED, EXPIRED, Ended, Lost, PutBack, RunFacts, judge
+from rkllm_mqtt.core.verdict import (
+    CANCELLED,
+    EXPIRED,
+    Again,
+    Ended,
+    Lost,
+    PutBack,
+    RunFacts,
+    judge,
+    judge_shape,
+    settle,
+)
 
 NATURAL = ("stop", "length", "repetition")
 REASONS = (*NATURAL, "aborted", "revoked", "context", "error", "lost")
@@ -83,3 +94,30 @@ def test_a_prompt_beyond_the_context_is_told_with_what_the_run_said_and_a_hint()
     verdict = judge(RunFacts("context", "the prompt has 5000 tokens, the window 4096"))
     assert verdict.fault.message == "the prompt has 5000 tokens, the window 4096"
     assert "context_tokens" in verdict.fault.hint
+
+
+DONE = Ended(JobEvent.COMPLETED, "stop")
+
+
+def test_calls_are_the_reason_of_an_answer_that_ended_by_itself():
+    assert settle(DONE, calls=1, must_call=True).finish_reason == "tool_calls"
+    assert settle(DONE, calls=0, must_call=False) is DONE
+    cut = Ended(JobEvent.COMPLETED, "length")
+    assert settle(cut, calls=1, must_call=True) is cut
+
+
+def test_no_call_where_one_was_asked_for_is_an_error_unless_there_is_another():
+    assert settle(DONE, calls=0, must_call=True).fault.code is Code.INVALID_OUTPUT
+    assert settle(CANCELLED, calls=0, must_call=True) is CANCELLED
+
+
+def test_an_answer_of_another_shape_gets_one_correction():
+    assert judge_shape(DONE, None, corrected=False) is DONE
+    assert judge_shape(DONE, "no JSON", corrected=False) == Again("no JSON")
+    assert judge_shape(DONE, "no JSON", corrected=True).fault.code is Code.INVALID_OUTPUT
+
+
+@pytest.mark.parametrize("reason", ["length", "repetition"])
+def test_an_answer_that_did_not_end_by_itself_is_not_worth_a_correction(reason):
+    cut = Ended(JobEvent.COMPLETED, reason)
+    assert judge_shape(cut, None, corrected=False).fault.code is Code.INVALID_OUTPUT

@@ -3,7 +3,7 @@
 import pytest
 
 from rkllm_mqtt.core.errors import RequestError
-from rkllm_mqtt.intake.tools import MAX_TOOLS, Tool, depth_of, wish_of
+from rkllm_mqtt.intake.tools import MAX_TOOLS, Tool, wish_of
 from rkllm_mqtt.intake.wire import parse_wire
 
 ON = {"type": "function", "function": {"name": "on", "parameters": {"type": "object"}, "strict": True}}
@@ -64,8 +64,3 @@ def test_at_most_128_tools_are_taken():
     assert wish(tools[:-1])
     with pytest.raises(RequestError, match="tools"):
         parse_wire(b'{"prompt":"hi","tools":' + repr(tools).replace("'", '"').encode() + b"}")
-
-
-@pytest.mark.parametrize(("value", "depth"), [(1, 0), ([], 0), ([1], 1), ({"a": [{"b": 1}]}, 3)])
-def test_depth_counts_the_levels_of_a_value(value, depth):
-    assert depth_of(value) == depth

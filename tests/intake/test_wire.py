@@ -182,8 +182,8 @@ def test_unknown_members_of_messages_and_of_their_parts_are_named_once():
 
 def test_a_tool_choice_without_tools_and_empty_wishes_have_no_effect():
     assert ignored(tools=[], tool_choice="auto", response_format={}, conversation_id="") == [
-        "response_format",
         "conversation_id",
+        "response_format",
         "tools",
         "tool_choice",
     ]
@@ -198,7 +198,6 @@ def test_at_most_32_names_of_64_characters_are_told():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("response_format", {"type": "json_object"}),
         ("conversation_id", "talk"),
     ],
 )
