@@ -18,7 +18,8 @@ COUNTED = [(ENGLISH, 340), (POLISH, 440), (CHINESE, 300), (STATES, 460)]
 def test_the_kinds_of_characters_are_counted_whole():
     kinds = kinds_of("Ab1 2.ż€厨🙂\n")
     assert kinds == {
-        "letters": 2, "digits": 2, "blanks": 2, "marks": 1, "accents": 1, "alphabets": 0, "cjk": 2, "emoji": 1,
+        "letters": 2, "digits": 2, "blanks": 2, "marks": 1,
+        "accents": 1, "alphabets": 0, "cjk": 2, "emoji": 1,
     }  # fmt: skip
 
 
