@@ -8,12 +8,19 @@ Rule 3: a job changes its state only as `core.job.after` says, and has at most o
 import sqlite3
 from asyncio import Future
 from pathlib import Path
+from typing import Any
 
 from rkllm_mqtt.core.job import Delivery, JobEvent, JobRecord
-from rkllm_mqtt.store import admission, jobs, upkeep
+from rkllm_mqtt.store import admission, conversations, jobs, upkeep
 from rkllm_mqtt.store.admission import Admission, NewJob, Receipt
 from rkllm_mqtt.store.ballast import Ballast
 from rkllm_mqtt.store.clock import ClockSource, JournalClock, load_checkpoint
+from rkllm_mqtt.store.conversations import (
+    ConversationKey,
+    ConversationLimits,
+    ConversationShown,
+    ConversationTurn,
+)
 from rkllm_mqtt.store.errors import StoreFull, from_sqlite
 from rkllm_mqtt.store.jobs import Recovered
 from rkllm_mqtt.store.lock import JournalLock
@@ -26,6 +33,9 @@ Payload = bytes
 """A payload as it goes over the wire; within `Journal` the built-in name means the size on disk."""
 
 
+_CONVERSATIONS = ConversationLimits(conversations=500, turns=100, bytes=262_144, ttl_s=604_800)
+
+
 class Journal:
     """Open it with `Journal.open`; all methods are for the thread of the loop that opened it.
 
@@ -34,12 +44,20 @@ class Journal:
     """
 
     def __init__(
-        self, path: Path, *, ballast_mb: int, redelivery_window_s: float, tick_s: float, source: ClockSource
+        self,
+        path: Path,
+        *,
+        ballast_mb: int,
+        redelivery_window_s: float,
+        conversations: ConversationLimits,
+        tick_s: float,
+        source: ClockSource,
     ) -> None:
         self.path = path
         self.meta: dict[str, str] = {}
         """Small facts by key; written by `set_meta` only."""
         self._window_s = redelivery_window_s
+        self._conversations = conversations
         self._clock = JournalClock(source)
         self._lock = JournalLock(path)
         self._ballast = Ballast(Path(f"{path}.ballast"), ballast_mb << 20)
@@ -53,6 +71,7 @@ class Journal:
         *,
         ballast_mb: int = 8,
         redelivery_window_s: float = 3600.0,
+        conversations: ConversationLimits = _CONVERSATIONS,
         tick_s: float = 10.0,
         source: ClockSource | None = None,
     ) -> "Journal":
@@ -62,6 +81,7 @@ class Journal:
             path: The database; `-wal`, `-shm`, `.lock` and `.ballast` stand beside it.
             ballast_mb: Space set aside for finals on a full disk; 0 sets none aside.
             redelivery_window_s: How long a receipt proves that a redelivered message is the same.
+            conversations: How much of conversations is kept.
             tick_s: How often the clock is stored while jobs are unfinished, and a full disk is looked at.
             source: The machine's clocks.
 
@@ -74,6 +94,7 @@ class Journal:
             path,
             ballast_mb=ballast_mb,
             redelivery_window_s=redelivery_window_s,
+            conversations=conversations,
             tick_s=tick_s,
             source=source or ClockSource(),
         )
@@ -186,10 +207,46 @@ class Journal:
         """Note a cancel so that it survives a crash; False when the outcome was stored first."""
         return self._writer.submit(lambda connection: jobs.request_cancel(connection, seq))
 
-    def finish(self, seq: int, event: JobEvent, outcome: Payload, delivery: Delivery) -> Future[None]:
-        """Store the outcome, the end state and the time in one; `AlreadyFinished` keeps the first one."""
+    def finish(
+        self,
+        seq: int,
+        event: JobEvent,
+        outcome: Payload,
+        delivery: Delivery,
+        turn: ConversationTurn | None = None,
+    ) -> Future[None]:
+        """Store the outcome, the end state and the time in one; `AlreadyFinished` keeps the first one.
+
+        With them the turn that it adds to a conversation, or neither.
+        """
+
+        def operation(connection: sqlite3.Connection) -> None:
+            jobs.finish(connection, seq, event, outcome, delivery, self.now())
+            if turn is not None:
+                conversations.append(connection, turn, self._conversations, now=self.now())
+
+        return self._writer.submit(operation)
+
+    def history(self, key: ConversationKey) -> Future[list[dict[str, Any]]]:
+        """Return the messages that a conversation holds."""
+        ttl_s = self._conversations.ttl_s
         return self._writer.submit(
-            lambda connection: jobs.finish(connection, seq, event, outcome, delivery, self.now())
+            lambda connection: conversations.history(connection, key, now=self.now(), ttl_s=ttl_s)
+        )
+
+    def conversations(self, limit: int) -> Future[list[ConversationShown]]:
+        """Return the kept conversations, the one used last first; nothing of their content."""
+        return self._writer.submit(lambda connection: conversations.listing(connection, limit))
+
+    def forget_conversation(self, key: ConversationKey) -> Future[bool]:
+        """Remove a conversation; return whether there was one."""
+        return self._writer.submit(lambda connection: conversations.forget(connection, key))
+
+    def expire_conversations(self) -> Future[int]:
+        """Remove the conversations that were not used for long; return how many."""
+        ttl_s = self._conversations.ttl_s
+        return self._writer.submit(
+            lambda connection: conversations.expire(connection, now=self.now(), ttl_s=ttl_s)
         )
 
     def redeliver(self, seq: int) -> Future[None]:
