@@ -1,5 +1,6 @@
 """The simulated machine: clocks, boot and disk of a real process, moved while it runs, without privilege."""
 
+import errno
 import json
 import os
 import subprocess
@@ -101,6 +102,16 @@ def test_a_full_disk_refuses_what_grows_and_takes_what_is_overwritten(board):
     assert machine.free_bytes < 9000
     machine.limit_disk(None)
     assert ask("insert 9000")["failed"] is None
+
+
+def test_a_failing_disk_takes_nothing_until_it_is_whole(board):
+    machine, ask = board
+    machine.fail_disk(errno.EROFS)
+    told = ask("insert 9000")
+    assert "I/O error" in told["failed"]
+    assert told["rows"] == 0
+    machine.fail_disk(None)
+    assert ask("insert 9000")["rows"] == 1
 
 
 def test_what_is_set_aside_and_given_back_counts(board):

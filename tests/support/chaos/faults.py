@@ -6,6 +6,7 @@ nothing may have recovered yet. What it disturbs is written beside it: the check
 
 import asyncio
 import contextlib
+import errno
 import os
 import random
 import signal
@@ -186,6 +187,13 @@ async def fill_disk(world: World, rng: Rng) -> None:
     world.machine.limit_disk(None)
 
 
+async def fail_disk(world: World, rng: Rng) -> None:
+    """Every write and sync of the journal fails: a bad card, or a disk that went read-only."""
+    world.machine.fail_disk(rng.choice((errno.EIO, errno.EROFS)))
+    await asyncio.sleep(_between(world, rng, 0.3, 1.5))
+    world.machine.fail_disk(None)
+
+
 async def step_clock(world: World, rng: Rng) -> None:
     """The wall clock jumps, by seconds or by years, and later back."""
     jump_s = rng.choice((-3600.0, 3600.0, -86_400.0 * 400, 86_400.0 * 400))
@@ -213,6 +221,7 @@ KINDS = (
     Kind(drop_pubacks, ("link",), 6),
     Kind(delay_daemon, ("link",), 4),
     Kind(fill_disk, ("disk",), 6),
+    Kind(fail_disk, ("disk",), 4),
     Kind(step_clock, ("clock",), 6),
 )
 

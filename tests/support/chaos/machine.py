@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _SOURCE = Path(__file__).with_name("shim.c")
-_WALL, _BOOT, _FREE, _BOOT_FILE, _FOLDER, _SIZE = 0, 8, 16, 24, 536, 1048
+_WALL, _BOOT, _FREE, _FAILING, _BOOT_FILE, _FOLDER, _SIZE = 0, 8, 16, 24, 32, 544, 1056
 
 
 class Machine:
@@ -73,6 +73,10 @@ class Machine:
     def limit_disk(self, free_bytes: int | None) -> None:
         """Let the disk take so many more bytes; None is no limit."""
         self._put(_FREE, -1 if free_bytes is None else free_bytes)
+
+    def fail_disk(self, error: int | None) -> None:
+        """Let every write and sync fail with this errno; None: they work again."""
+        self._put(_FAILING, error or 0)
 
     @property
     def free_bytes(self) -> int | None:

@@ -2,7 +2,7 @@
  *
  * The wall clock and the time since boot are moved by an offset, the machine's boot has another name, and the disk
  * below one folder takes only so many more bytes: what would grow a file beyond them fails with ENOSPC, as on a full
- * disk; what is overwritten or given back does not count.
+ * disk; what is overwritten or given back does not count. Or all writes and syncs below it fail with an error.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -24,6 +24,7 @@
 typedef struct {
     int64_t wall_ns, boot_ns;       /* added to the clocks */
     _Atomic int64_t free_bytes;     /* negative: no quota */
+    _Atomic int64_t failing;        /* errno of writes and syncs; 0: they work */
     char boot_id_file[512];         /* empty: the machine's own */
     char folder[512];
 } Page;
@@ -98,8 +99,7 @@ static int is_ours(const char *path) {
     return n && strncmp(path, page()->folder, n) == 0;
 }
 
-static int is_counted(int fd) {
-    if (atomic_load(&page()->free_bytes) < 0) return 0;
+static int is_below(int fd) {
     char link[64], path[512];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t n = readlink(link, path, sizeof path - 1);
@@ -108,9 +108,19 @@ static int is_counted(int fd) {
     return is_ours(path);
 }
 
+static int is_counted(int fd) { return atomic_load(&page()->free_bytes) >= 0 && is_below(fd); }
+
+static int fails(int fd) {
+    int error = (int)atomic_load(&page()->failing);
+    if (!error || !is_below(fd)) return 0;
+    errno = error;
+    return 1;
+}
+
 /* Take the bytes that a file needs to reach `end`; false when the disk does not have them. */
 static int grow(int fd, int64_t end) {
     struct stat now;
+    if (fails(fd)) return 0;
     if (!is_counted(fd) || fstat(fd, &now) != 0 || end <= now.st_size) return 1;
     int64_t wanted = end - now.st_size;
     if (atomic_fetch_sub(&page()->free_bytes, wanted) >= wanted) return 1;
@@ -131,6 +141,7 @@ PWRITE(pwrite64)
 #define TRUNCATE(name)                                                                  \
     int name(int fd, off_t length) {                                                    \
         struct stat before;                                                             \
+        if (fails(fd)) return -1;                                                       \
         int64_t size = is_counted(fd) && fstat(fd, &before) == 0 ? before.st_size : 0;  \
         int status = REAL(int (*)(int, off_t), #name)(fd, length);                      \
         if (status == 0 && size > length) atomic_fetch_add(&page()->free_bytes, size - length); \
@@ -138,6 +149,11 @@ PWRITE(pwrite64)
     }
 TRUNCATE(ftruncate)
 TRUNCATE(ftruncate64)
+
+#define SYNC(name)                                                                      \
+    int name(int fd) { return fails(fd) ? -1 : REAL(int (*)(int), #name)(fd); }
+SYNC(fsync)
+SYNC(fdatasync)
 
 #define ALLOCATE(name)                                                                  \
     int name(int fd, off_t at, off_t n) {                                               \
