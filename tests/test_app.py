@@ -39,33 +39,6 @@ def unloaded(shared_broker, connect, tmp_path):
         assert "Traceback" not in daemon.log, daemon.log
 
 
-def test_a_missing_model_leaves_the_daemon_online_and_a_repair_needs_no_restart(unloaded, tmp_path):
-    file = tmp_path / "late.sim"
-    daemon, watcher = unloaded(models=[{"id": "late", "file": str(file)}], runtime={"restart_max_s": 0.2})
-    assert watcher.reply(f"rkllm/{daemon.node}/status").payload == b"online"
-    topic = f"rkllm/{daemon.node}/health"
-    health = watcher.wait(lambda m: m.topic == topic and m.json["status"] == "unhealthy").json
-    (reason,) = [reason for reason in health["reasons"] if reason["code"] == "model_error"]
-    assert "late.sim" in reason["message"]
-    assert reason["hint"]
-    assert health["model_loaded"] is None
-    box = daemon.client("app")
-    # Whether it waited for the third load or came after it: it is told, and what to do.
-    for name in ("q1", "q2"):
-        watcher.publish(f"{box}/request/{name}", {"prompt": "say: hello"})
-        error = watcher.reply(f"{box}/reply/{name}").json["error"]
-        assert (error["code"], error["retryable"]) == ("model_error", True)
-        assert "late.sim" in error["message"]
-    assert watcher.wait(lambda m: m.topic == f"{box}/event/q2" and m.json["type"] == "rejected")
-    watcher.publish(f"{box}/request/text", "a question in bare text")
-    assert watcher.reply(f"{box}/reply/text").payload.startswith(b"ERROR model_error: ")
-    file.write_bytes(PLAIN.read_bytes())
-    assert watcher.wait(lambda m: m.topic == topic and m.json["model_loaded"]).json["status"] == "healthy"
-    watcher.publish(f"{box}/request/q2", {"prompt": "say: hello"})
-    both = watcher.wait_many(lambda m: m.topic == f"{box}/reply/q2", 2)
-    assert both[1].json["text"] == "hello"
-
-
 def test_a_load_that_takes_long_is_told_to_who_waits(unloaded, tmp_path):
     file = tmp_path / "slow.sim"
     file.write_text("rkllm-simulator 1\nprofile: instant\nload_ms: 3500\n")
@@ -77,28 +50,6 @@ def test_a_load_that_takes_long_is_told_to_who_waits(unloaded, tmp_path):
     told = [m.json for m in watcher.on(f"{box}/event/q1") if m.json["type"] == "progress"]
     assert told[0]["phase"] == "load"
     assert told[0]["elapsed_s"] > 2
-
-
-def test_what_ends_while_the_broker_is_away_is_delivered_when_it_is_back(own_broker, launch):
-    broker = own_broker(persistence=True)
-    # A session that the broker keeps, as a device's library does on 3.1.1.
-    daemon, watcher = launch(port=broker.port, environment={"RKLLM_SIM_PROFILE": "origin"})
-    box = daemon.client("app")
-    device = Client(broker.port, v5=False, client_id="device", clean_session=False).subscribe(
-        f"{box}/reply/+"
-    )
-    for name in ("q1", "q2"):
-        watcher.publish(f"{box}/request/{name}", {"prompt": "say: hello", "stream": True})
-    watcher.wait(lambda m: m.topic == f"{box}/event/q1" and m.json["type"] == "started")
-    broker.stop()
-    ended = 0
-    with daemon.log_file.open() as log:
-        while ended < 2:
-            ended += "job_ended" in log.readline()
-    broker.start()
-    for name in ("q1", "q2"):
-        assert device.reply(f"{box}/reply/{name}").json["text"] == "hello"
-    device.close()
 
 
 # the daemon in this process, to reach what no client can

@@ -74,6 +74,15 @@ def test_the_states_in_the_architecture_are_those_of_the_code():
     assert drawn == {(state.value, event.value, after.value) for (state, event), after in TRANSITIONS.items()}
 
 
+def test_every_row_of_the_failure_table_has_its_tests():
+    section = re.search(r"## Failures\n(.*?)\n## ", (ROOT / "ARCHITECTURE.md").read_text(), re.S)[1]
+    rows = [line for line in section.splitlines() if line.startswith("| ") and "what happens" not in line]
+    named = [row.rsplit("|", 2)[1].strip() for row in rows]
+    files = [ROOT / "tests" / name.strip("`") for name in named]
+    assert [file for file in files if not file.is_file()] == []
+    assert set((ROOT / "tests" / "failures").glob("test_*.py")) <= set(files)
+
+
 @pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
 def test_every_file_that_a_document_names_exists(document):
     text = (ROOT / document).read_text()

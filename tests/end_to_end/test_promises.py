@@ -17,34 +17,6 @@ def first_delta(watcher: Client, box: str, request_id: str, attempt: int = 1):
     return watcher.wait(lambda m: m.topic == f"{box}/delta/{request_id}" and m.json["attempt"] == attempt)
 
 
-def test_a_killed_worker_restarts_the_answer_and_the_sender_is_told(launch):
-    daemon, watcher = launch(environment=SLOW)
-    box = daemon.client("app")
-    watcher.publish(f"{box}/request/q1", {"prompt": "story 20 tokens", "stream": True})
-    first_delta(watcher, box, "q1")
-    os.kill(daemon.worker_pid(watcher), signal.SIGKILL)
-    final = check_answer(watcher, box, "q1")
-    assert final["attempt"] == 2
-    assert final["usage"]["completion_tokens"] == 20
-    restarted = watcher.wait(lambda m: m.topic == f"{box}/event/q1" and m.json["type"] == "restarted").json
-    assert restarted["attempt"] == 2
-    assert restarted["from_seq"] == 0
-
-
-def test_a_daemon_killed_in_mid_answer_answers_after_its_restart(launch):
-    daemon, watcher = launch(environment=SLOW)
-    box = daemon.client("app")
-    watcher.publish(f"{box}/request/q1", {"prompt": "story 20 tokens", "stream": True})
-    watcher.publish(f"{box}/request/q2", "and one that waits")
-    first_delta(watcher, box, "q1")
-    daemon.kill()
-    daemon.start(watcher)
-    assert check_answer(watcher, box, "q1")["attempt"] == 2
-    assert watcher.reply(f"{box}/reply/q2").payload == b"You said: and one that waits"
-    numbers = [m.json["n"] for m in watcher.on(f"{box}/event/q1")]
-    assert numbers == sorted(set(numbers))
-
-
 def test_prompts_sent_while_the_daemon_is_down_are_answered_when_it_is_back(launch):
     daemon, watcher = launch()
     box = daemon.client("app")
@@ -54,27 +26,6 @@ def test_prompts_sent_while_the_daemon_is_down_are_answered_when_it_is_back(laun
     daemon.start(watcher)
     for number in range(50):
         assert watcher.reply(f"{box}/reply/p{number}").payload == f"You said: prompt {number}".encode()
-
-
-def test_sigterm_puts_the_running_job_back_and_says_offline(launch):
-    daemon, watcher = launch(environment=SLOW, drain_timeout_s=0)
-    box = daemon.client("app")
-    watcher.publish(f"{box}/request/q1", {"prompt": "story 40 tokens", "stream": True})
-    first_delta(watcher, box, "q1")
-    assert daemon.stop() == 0
-    assert watcher.on(f"rkllm/{daemon.node}/status")[-1].payload == b"offline"
-    assert not watcher.on(f"{box}/reply/q1")
-    daemon.start(watcher)
-    assert check_answer(watcher, box, "q1")["usage"]["completion_tokens"] == 40
-
-
-def test_sigterm_lets_the_running_job_end_within_its_time(launch):
-    daemon, watcher = launch(environment=SLOW, drain_timeout_s=30)
-    box = daemon.client("app")
-    watcher.publish(f"{box}/request/q1", {"prompt": "story 20 tokens", "stream": True})
-    first_delta(watcher, box, "q1")
-    assert daemon.stop() == 0
-    assert check_answer(watcher, box, "q1")["attempt"] == 1
 
 
 def test_the_will_says_offline_after_a_kill(launch):

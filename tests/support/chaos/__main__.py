@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import random
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -22,23 +23,23 @@ def main() -> int:
     parser.add_argument("--prompts", type=int, default=3000, help="prompts at least")
     parser.add_argument("--seconds", type=float, default=840, help="no fault begins later")
     parser.add_argument("--json", type=Path, help="where the figures go as JSON")
-    parser.add_argument("--keep", type=Path, help="keep the recording here, also of a good run")
+    parser.add_argument("--keep", type=Path, help="an empty folder for everything; kept, also of a good run")
     parser.add_argument("--judge", type=Path, help="run nothing, judge a kept recording")
     args = parser.parse_args()
     if args.judge:
         found = judge(Recording.read(args.judge))
         print("\n".join(found.violations) or f"nothing is broken; checked: {dict(found.checked)}")
         return 1 if found.violations else 0
-    print(f"seed {args.seed}", flush=True)
     plan = Plan(args.seed, args.faults, args.prompts, args.seconds)
-    with tempfile.TemporaryDirectory(prefix="rkllm-chaos-") as folder:
-        result = asyncio.run(Run(plan, Path(folder)).run())
-        if args.keep or result.violations:
-            kept = args.keep or Path(tempfile.mkdtemp(prefix="rkllm-chaos-failed-"))
-            kept.mkdir(parents=True, exist_ok=True)
-            result.world.recording.keep(kept / "recording.json")
-            (kept / "daemon.log").write_text(result.world.daemon.log)
-            print(f"kept in {kept}")
+    folder = args.keep or Path(tempfile.mkdtemp(prefix="rkllm-chaos-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"seed {args.seed}, in {folder}", flush=True)
+    result = asyncio.run(Run(plan, folder).run())
+    if args.keep or result.violations:
+        result.world.recording.keep(folder / "recording.json")
+        print(f"kept: {folder}/recording.json and daemon.log")
+    else:
+        shutil.rmtree(folder)
     figures = figures_of(result)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1) + "\n")

@@ -103,6 +103,8 @@ class Run:
             asking = [asyncio.create_task(sender.run(), name=sender.name) for sender in self._senders]
             await self._break(began)
             await self._finish()
+        except TimeoutError as exc:
+            self._broken.append(f"daemon: {exc}")
         finally:
             for task in asking:
                 task.cancel()

@@ -136,7 +136,11 @@ class World:
         self._spawn(self._set_clock(seconds), "clock")
 
     async def until_loaded(self) -> None:
-        """Wait until the daemon serves and its model is loaded."""
+        """Wait until the daemon serves and its model is loaded.
+
+        Raises:
+            TimeoutError: It does not come up; where it hangs is in its log.
+        """
         info, life = f"rkllm/{self.recording.node}/info", self.recording.lives[-1].begin
         until = now() + _UP_S
         while now() < until:
@@ -144,7 +148,17 @@ class World:
             if any(s.topic == info and s.at > life and '"loaded":true' in s.payload for s in said[-2000:]):
                 return
             await asyncio.sleep(0.05)
-        raise TimeoutError(f"no model is loaded: {self.daemon.log[-4000:]}")
+        state = self._last_words()
+        raise TimeoutError(f"{_UP_S:.0f} s after the daemon's start no model is loaded; {state}")
+
+    def _last_words(self) -> str:
+        """Let a daemon that hangs write its stacks into its log; return in which state it is."""
+        process = self.daemon.process
+        if process is None or process.poll() is not None:
+            return "it has ended"
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        process.send_signal(signal.SIGABRT)  # see PYTHONFAULTHANDLER
+        return f"its process is in state {fields[0]}"
 
     # what the checker needs
 
@@ -184,7 +198,8 @@ class World:
         }
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, **self.machine.environment, "RKLLM_SIM_PROMPTS": str(self.runs_file)}
+        own = {"RKLLM_SIM_PROMPTS": str(self.runs_file), "PYTHONFAULTHANDLER": "1"}
+        return {**os.environ, **self.machine.environment, **own}
 
     def _seen(self, link: Link, way: Way, packet: Packet) -> None:
         """Note when the daemon is connected, and when it serves; it is looked at 2 s later."""
