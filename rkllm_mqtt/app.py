@@ -41,6 +41,7 @@ from rkllm_mqtt.renderers import build_renderers
 from rkllm_mqtt.reporter import Reporter, Views
 from rkllm_mqtt.router import Router
 from rkllm_mqtt.runtime.slot import Slot
+from rkllm_mqtt.scheduler import Scheduler
 from rkllm_mqtt.store.journal import Journal
 from rkllm_mqtt.upkeep import Upkeep
 from rkllm_mqtt.views import DaemonViews
@@ -117,6 +118,7 @@ class Daemon:
             payload_limit=self._payload_limit,
             on_change=self._queue_changed,
         )
+        self._scheduler = Scheduler(self._live, self._slot, journal, remembered=limits.client_states)
         self._dispatcher = Dispatcher(
             config,
             self._live,
@@ -125,6 +127,7 @@ class Daemon:
             self._slot,
             Orders(build_renderers(self._slot)),
             outcomes,
+            self._scheduler,
             send=self._send,
             unloadable=self._gate.unloadable,
             on_change=self._queue_changed,
@@ -138,6 +141,7 @@ class Daemon:
             journal,
             self._slot,
             self._dispatcher,
+            self._scheduler,
             self._outbox,
             self._session,
             uid=journal.meta["uid"],
@@ -159,12 +163,14 @@ class Daemon:
         self._positions = Positions(
             self._live,
             self._send,
-            staged=self._views.staged,
-            eta_s=self._views.eta_s,
+            first=self._scheduler.first,
             loading_since=lambda: self._slot.loading_since,
         )
         self._confirmations = Confirmations(
-            config.node, self._live, self._send, staged=self._views.staged, eta_s=self._views.eta_s
+            config.node,
+            self._send,
+            outlook_of=self._scheduler.outlook,
+            queue_length=lambda: len(self._views.staged()) + len(self._live.waiting),
         )
         self._reception = Reception(
             config,
@@ -326,7 +332,7 @@ class Daemon:
             cancel_unknown=self._confirmations.cancel_unknown,
             refusal=self._gate.refusal,
             capabilities=lambda: self._slot.facts.capabilities or None,
-            frees_in_s=self._views.frees_in_s,
+            frees_in_s=self._scheduler.frees_in_s,
             send=self._send,
         )
 

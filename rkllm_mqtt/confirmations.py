@@ -5,37 +5,27 @@ from collections.abc import Callable
 from rkllm_mqtt.answer import Send, publish_event
 from rkllm_mqtt.core.answers import encode
 from rkllm_mqtt.core.chat import Address
-from rkllm_mqtt.core.live import LiveJobs
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.mqtt.messages import Outbound
 
-EtaOf = Callable[[Job, int], float | None]
-"""Estimates when the job at a place begins, seconds."""
+OutlookOf = Callable[[Job], tuple[int, float | None]]
+"""Tells the place of a job, 0 when it does not wait, and the seconds until it begins."""
 
 
 class Confirmations:
     """Publishes `accepted` and `cancel_unknown`."""
 
     def __init__(
-        self, node: str, live: LiveJobs, send: Send, *, staged: Callable[[], list[Job]], eta_s: EtaOf
+        self, node: str, send: Send, *, outlook_of: OutlookOf, queue_length: Callable[[], int]
     ) -> None:
-        """Keep the arguments; `staged` returns the jobs that the worker holds ready."""
         self._node = node
-        self._live = live
         self._send = send
-        self._staged = staged
-        self._eta_s = eta_s
+        self._outlook_of = outlook_of
+        self._queue_length = queue_length
 
     def accepted(self, job: Job, duplicate: bool, ignored: tuple[str, ...]) -> None:
         """Say that a job is safe on disk; its place is 0 when it runs or is finished."""
-        staged, place = self._staged(), 0
-        if job in staged:
-            place = staged.index(job) + 1
-        elif job in self._live.waiting:
-            waiting = self._live.waiting
-            place = len(staged) + (
-                waiting.place_of(job) if duplicate else waiting.place_of_newest(job.priority)
-            )
+        place, eta_s = self._outlook_of(job)
         job.shown_position = place
         publish_event(
             self._send,
@@ -44,8 +34,8 @@ class Confirmations:
             node=self._node,
             priority=job.priority.label,
             position=place,
-            queue_length=len(staged) + len(self._live.waiting),
-            eta_s=self._eta_s(job, place) if place else None,
+            queue_length=self._queue_length(),
+            eta_s=eta_s,
             duplicate=duplicate,
             ignored=list(ignored),
         )

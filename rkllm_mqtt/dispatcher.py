@@ -18,7 +18,7 @@ from rkllm_mqtt.core.answers import Timing
 from rkllm_mqtt.core.errors import Code, Fault, SlotLost
 from rkllm_mqtt.core.job import JobEvent
 from rkllm_mqtt.core.live import Counters, LiveJobs
-from rkllm_mqtt.core.pace import Pace, common_prefix
+from rkllm_mqtt.core.pace import common_prefix
 from rkllm_mqtt.core.verdict import CANCELLED, EXPIRED, Again, Ended, Lost, PutBack, judge
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.formats import examine
@@ -28,6 +28,7 @@ from rkllm_mqtt.outcomes import Outcomes, Produced
 from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.runtime.run import RunEnd
 from rkllm_mqtt.runtime.slot import Slot
+from rkllm_mqtt.scheduler import Scheduler
 from rkllm_mqtt.store.journal import Journal
 from rkllm_mqtt.turn import Turn
 
@@ -52,6 +53,7 @@ class Dispatcher:
         slot: Slot,
         orders: Orders,
         outcomes: Outcomes,
+        scheduler: Scheduler,
         *,
         send: Send,
         unloadable: Callable[[str], Fault | None],
@@ -67,6 +69,7 @@ class Dispatcher:
             slot: Running.
             orders: Makes the prompts.
             outcomes: Where a job ends.
+            scheduler: Says what to run.
             send: Publishes an event or a delta.
             unloadable: Why a model cannot be loaded; None when it can, or that is not known yet.
             on_change: Called when the queue has changed.
@@ -78,6 +81,7 @@ class Dispatcher:
         self._slot = slot
         self._orders = orders
         self._outcomes = outcomes
+        self._scheduler = scheduler
         self._send = send
         self._unloadable = unloadable
         self._on_change = on_change
@@ -87,8 +91,7 @@ class Dispatcher:
         self._last_prompt = ""
         self._load_next: str | None = None
         self._tasks: asyncio.TaskGroup | None = None
-        self.paces: dict[str, Pace] = {model: Pace() for model in slot.model_ids}
-        """What has been learned of each model's speed."""
+        scheduler.watch(self._turns)
         self.paused = False
         self.stopping = False
 
@@ -124,6 +127,7 @@ class Dispatcher:
             turn = self._submit(job)
         except RenderError:
             return None  # told when it is stored, as every other job's
+        self._scheduler.enter(job)
         stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._keep(self._tasks.create_task(self._serve_when(stored, turn), name="job-early"))
         return stored
@@ -181,6 +185,7 @@ class Dispatcher:
                 turn.run.abort()
         while self._serving:  # until their outcomes are stored and handed to the outbox
             await asyncio.wait(set(self._serving))
+        await self._outcomes.note(self._scheduler.keep)
 
     # choosing
 
@@ -192,7 +197,7 @@ class Dispatcher:
             self._slot.use(self._load_next)
             self._load_next = None
         while not self.paused and not self.stopping:
-            job = policy.choose_next(self._live.waiting)
+            job = self._scheduler.next()
             if job is None:
                 return
             if policy.is_expired(job, self._journal.now()):
@@ -205,15 +210,17 @@ class Dispatcher:
             if self._slot.room < 1:
                 self._make_room()
                 return
-            self._live.take(job)
             try:
                 turn = self._submit(job)
             except RenderError as exc:
+                self._live.take(job)
                 fault = Fault(Code(exc.code), str(exc), exc.hint)
                 tasks.create_task(
                     self._outcomes.end_unrun(job, Ended(JobEvent.GAVE_UP, "error", fault)), name="give-up"
                 )
                 continue
+            self._scheduler.claim(job)
+            self._live.take(job)
             self._keep(tasks.create_task(self._serve(turn), name=f"job-{job.seq}"))
 
     def _keep(self, serving: asyncio.Task[None]) -> None:
@@ -223,16 +230,17 @@ class Dispatcher:
     def _submit(self, job: Job) -> Turn:
         rendered, order = self._orders.make(job)
         runtime = self._config.runtime
-        limit_s = self.paces[job.request.model].first_token_limit_s(
+        limit_s = self._scheduler.paces[job.request.model].first_token_limit_s(
             len(rendered.text), max(runtime.abort_grace_s, runtime.stall_timeout_s)
         )
         order = replace(order, first_token_limit_s=limit_s)
         answer = Answer(job, self._send, interval_s=self._config.delta_interval_ms / 1000)
         run = self._slot.submit(order, answer.take)
-        run.ended.add_done_callback(self._run_ended)
         cached_chars = common_prefix(self._last_prompt, rendered.text)
         self._last_prompt = rendered.text
         turn = Turn(job, run, answer, rendered, cached_chars)
+        self._scheduler.follow(turn)
+        run.ended.add_done_callback(self._run_ended)
         self._turns.append(turn)
         return turn
 
@@ -242,10 +250,10 @@ class Dispatcher:
             self._fill(self._tasks)
 
     def _make_room(self) -> None:
-        """Take the staged job back when one of a higher class waits."""
+        """Take the staged job back when another's turn has come."""
         if len(self._turns) > 1:
             staged = self._turns[-1]
-            if not staged.run.started.done() and policy.should_replace(staged.job, self._live.waiting):
+            if not staged.run.started.done() and self._scheduler.should_replace(staged.job):
                 staged.run.revoke()
 
     def _give_up_unloadable(self, tasks: asyncio.TaskGroup) -> None:
@@ -316,7 +324,7 @@ class Dispatcher:
         if attempt > 1 and not job.restart_told:
             publish_event(self._send, job, "restarted", attempt=attempt, from_seq=0)
         job.restart_told = False
-        pace = self.paces[job.request.model]
+        pace = self._scheduler.paces[job.request.model]
         publish_event(
             self._send,
             job,
@@ -350,6 +358,7 @@ class Dispatcher:
         job = turn.job
         job.crashes += 1
         self._last_prompt = ""
+        self._scheduler.forget_cache()
         decision = policy.after_slot_lost(job.crashes, self._config.runtime.max_attempts, reason)
         log.warning("slot_lost", job=job.seq, attempt=job.attempt, crashes=job.crashes, reason=reason)
         if isinstance(decision, policy.GiveUp):
@@ -373,14 +382,16 @@ class Dispatcher:
     def _learn(self, turn: Turn) -> Timing:
         """Take the figures of a run that has ended; return its times."""
         timing = turn.timing(self._journal.now() - turn.job.queued_at)
-        turn.teach(self.paces[turn.job.request.model], timing.ttft_ms)
+        turn.teach(self._scheduler.paces[turn.job.request.model], timing.ttft_ms)
         self._counters.busy_s += turn.end.run_ms / 1000 if turn.end else 0.0
         return timing
 
     async def _finish(self, turn: Turn, verdict: Ended) -> None:
-        job, answer, pace = turn.job, turn.answer, self.paces[turn.job.request.model]
+        job, answer, pace = turn.job, turn.answer, self._scheduler.paces[turn.job.request.model]
         timing = self._learn(turn)
         produced = Produced(
             answer.text, answer.thinking, turn.usage(pace), timing, answer.deltas, answer.tool_calls
         )
         await self._outcomes.end(job, verdict, produced)
+        if self._scheduler.worth_keeping:
+            await self._outcomes.note(self._scheduler.keep)

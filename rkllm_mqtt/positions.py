@@ -1,8 +1,7 @@
 """Tell waiting senders their place, and that the model is being loaded, at most once a second."""
 
 import asyncio
-from collections.abc import Callable
-from itertools import chain, islice
+from collections.abc import Callable, Iterable
 
 from rkllm_mqtt.answer import PROGRESS_S, Send, publish_event
 from rkllm_mqtt.core.live import LiveJobs
@@ -20,8 +19,7 @@ class Positions:
         live: LiveJobs,
         send: Send,
         *,
-        staged: Callable[[], list[Job]],
-        eta_s: Callable[[Job, int], float | None],
+        first: Callable[[int], Iterable[tuple[Job, int, float | None]]],
         loading_since: Callable[[], float | None],
     ) -> None:
         """Keep the arguments.
@@ -29,14 +27,12 @@ class Positions:
         Args:
             live: The unfinished jobs.
             send: Publishes an event.
-            staged: The job that waits in the worker: the first place is its.
-            eta_s: Estimates when the job at a place will begin, seconds.
+            first: Returns so many jobs that begin next, their places, and the seconds until then.
             loading_since: When the load of a model began, seconds of the event loop's clock.
         """
         self._live = live
         self._send = send
-        self._staged = staged
-        self._eta_s = eta_s
+        self._first = first
         self._loading_since = loading_since
         self._changed = asyncio.Event()
         self._told_loading_at = 0.0
@@ -58,14 +54,14 @@ class Positions:
                 self._changed.set()
 
     def _tell_places(self) -> None:
-        for place, job in enumerate(islice(chain(self._staged(), self._live.waiting), _TOLD_PLACES), 1):
+        for job, place, eta_s in self._first(_TOLD_PLACES):
             if job.shown_position != place:
                 job.shown_position = place
-                publish_event(self._send, job, "position", position=place, eta_s=self._eta_s(job, place))
+                publish_event(self._send, job, "position", position=place, eta_s=eta_s)
 
     def _tell_loading(self) -> None:
         now, since = asyncio.get_running_loop().time(), self._loading_since()
-        first = next(iter(self._live.waiting), None)
+        first = next((job for job, _, _ in self._first(1)), None)
         if (
             since is None
             or first is None

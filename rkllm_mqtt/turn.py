@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from rkllm_mqtt.answer import Answer
 from rkllm_mqtt.core.answers import Timing, Usage
 from rkllm_mqtt.core.errors import SlotLost
+from rkllm_mqtt.core.habits import Habits
 from rkllm_mqtt.core.pace import Pace
 from rkllm_mqtt.core.verdict import RunFacts
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.render.renderer import Rendered
-from rkllm_mqtt.runtime.run import Run, RunEnd
+from rkllm_mqtt.runtime.run import EndReason, Run, RunEnd
 
 _HEADER_TOKENS = 8
 """A shared beginning this short is a template's header, which says nothing about a cached conversation."""
@@ -98,6 +99,23 @@ class Turn:
             cold = self.cached_chars * 20 < chars
             pace.learn_prefill(chars, self.end.computed_tokens, self.end.prefill_ms, cold=cold)
         pace.learn_run(self.end.run_ms / 1000, ttft_ms, self.rate())
+
+    def measure(self, end: RunEnd, pace: Pace, habits: Habits) -> None:
+        """Let the rates of the model, and the habits of the client, learn from a run that has ended."""
+        if not end.tokens or end.prefill_ms is None or end.generate_ms is None:
+            return
+        total = pace.tokens_of(len(self.rendered.text))
+        cached = min(total, pace.tokens_of(self.cached_chars))
+        computed = end.computed_tokens if end.computed_tokens is not None else total - cached
+        cached = max(0, total - computed) if cached else 0
+        pace.rates.learn_first_token(cached, computed, end.prefill_ms)
+        # The step that finds the end of the answer makes no token; a limit needs none.
+        steps = end.tokens - (end.reason is not EndReason.STOP)
+        pace.rates.learn_steps(cached + computed, steps, end.generate_ms)
+        pace.rates.runs += 1
+        if end.reason in (EndReason.STOP, EndReason.LENGTH):
+            uncached = computed / (cached + computed) if computed else 0.0
+            habits.learn(self.job.client, self.job.request.max_tokens, end.tokens, uncached)
 
     def rate(self) -> float | None:
         """Return the tokens per second after the first; None where there is nothing to divide."""

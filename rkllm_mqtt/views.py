@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from itertools import islice
 from typing import Any
 
 from rkllm_mqtt import __version__
@@ -22,12 +21,12 @@ from rkllm_mqtt.host.npu import BoardReader
 from rkllm_mqtt.mqtt.session import Session
 from rkllm_mqtt.outbox import Outbox
 from rkllm_mqtt.runtime.slot import Slot
+from rkllm_mqtt.scheduler import Scheduler
 from rkllm_mqtt.store.journal import Journal
 
 LIMIT_CODES = (Code.RATE_LIMITED, Code.CLIENT_LIMIT, Code.QUEUE_FULL, Code.TOO_LARGE, Code.INTERNAL)
 """Refusals by the limits of the configuration, counted one by one; `internal` is a full disk or journal."""
 
-_SHOWN_WAITING = 20
 _LOW_DISK_MB = 200
 _OLD_DRIVER = (0, 9, 7)
 FEATURES = ("chat", "stream", "cancel", "last", "duplicates", "tools", "response_format", "admin")
@@ -45,6 +44,7 @@ class DaemonViews:
         journal: Journal,
         slot: Slot,
         dispatcher: Dispatcher,
+        scheduler: Scheduler,
         outbox: Outbox,
         session: Session,
         *,
@@ -59,6 +59,7 @@ class DaemonViews:
         self._journal = journal
         self._slot = slot
         self._dispatcher = dispatcher
+        self._scheduler = scheduler
         self._outbox = outbox
         self._session = session
         self._uid = uid
@@ -99,7 +100,7 @@ class DaemonViews:
     def queue(self) -> Mapping[str, Any]:
         """Return the queue."""
         now, staged, running = self._journal.now(), self.staged(), self._running()
-        waiting = [*staged, *islice(self._live.waiting, _SHOWN_WAITING)]
+        oldest = [job for job in (*staged, self._live.waiting.oldest) if job]
         length = len(staged) + len(self._live.waiting)
         by_priority = {priority: self._live.waiting.count(priority) for priority in Priority}
         for job in staged:
@@ -112,8 +113,8 @@ class DaemonViews:
             "slots": {"total": 1, "active": len(running), "available": 1 - len(running)},
             "running": running,
             "waiting_by_priority": {priority.label: count for priority, count in by_priority.items()},
-            "oldest_wait_s": max((round(now - job.queued_at, 1) for job in waiting), default=0),
-            "eta_s": self.eta_s(waiting[0], length + 1) if waiting else None,
+            "oldest_wait_s": max((round(now - job.queued_at, 1) for job in oldest), default=0),
+            "eta_s": self._scheduler.all_done_s() if length else None,
         }
 
     def staged(self) -> list[Job]:
@@ -127,23 +128,6 @@ class DaemonViews:
         if not self._accepting():
             return "draining"
         return "busy" if self._live.count else "idle"
-
-    def eta_s(self, job: Job, place: int) -> float | None:
-        """Return the estimated seconds until the job at a place begins; None before the first run."""
-        run_s = self._pace(job.request.model).run_s
-        if run_s is None:
-            return None
-        left = 0.0
-        for turn in self._dispatcher.turns:
-            if turn.run.started_at is not None:
-                left += max(0.0, run_s - (asyncio.get_running_loop().time() - turn.run.started_at))
-        return round(left + run_s * (place - 1), 1)
-
-    def frees_in_s(self, client: str | None) -> float | None:
-        """Return the estimated seconds until a waiting job of a client, or of anybody, leaves the queue."""
-        waiting = enumerate(self._live.waiting, 1)
-        first = next(((place, job) for place, job in waiting if client in (None, job.client)), None)
-        return None if first is None else self.eta_s(first[1], first[0])
 
     def health(self) -> tuple[Mapping[str, Any], list[Reason]]:
         """Return the members of health, and what is wrong."""
@@ -206,7 +190,7 @@ class DaemonViews:
         return members
 
     def _pace(self, model_id: str) -> Pace:
-        return self._dispatcher.paces[model_id]
+        return self._scheduler.paces[model_id]
 
     def _running(self) -> list[dict[str, Any]]:
         now = asyncio.get_running_loop().time()

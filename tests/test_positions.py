@@ -1,6 +1,7 @@
 """The promise of `positions.py`: who waits near the front knows its place, and that a model is loading."""
 
 import asyncio
+from itertools import chain, islice
 
 from live_jobs import Sent, make_job, request
 from virtual_loop import in_virtual_time
@@ -20,11 +21,14 @@ class Queue:
         self.positions = Positions(
             self.live,
             self.send,
-            staged=lambda: self.staged,
-            eta_s=lambda job, place: place * 1.5,
+            first=self.first,
             loading_since=lambda: self.loading_since,
         )
         self.task = asyncio.create_task(self.positions.run())
+
+    def first(self, most):
+        jobs = islice(chain(self.staged, self.live.waiting), most)
+        return [(job, place, place * 1.5) for place, job in enumerate(jobs, 1)]
 
     def send(self, message):
         self.times.append(self.loop.time())

@@ -1,21 +1,31 @@
 """All unfinished jobs in memory, and the counts of everything since the start."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rkllm_mqtt.core.errors import Code
-from rkllm_mqtt.core.waiting import Job, WaitingJobs
+from rkllm_mqtt.core.policy import Policy
+from rkllm_mqtt.core.queue import WaitingJobs
+from rkllm_mqtt.core.waiting import Job
 
 
 @dataclass(slots=True)
 class LiveJobs:
     """Waiting jobs, and those in the slot; every unfinished job is in exactly one of the two."""
 
-    waiting: WaitingJobs = field(default_factory=WaitingJobs)
+    policy: Policy = field(default_factory=Policy)
+    cost_of: Callable[[Job], float] | None = None
+    """Estimates the slot time that a job needs, seconds; None: nothing is known."""
     in_slot: list[Job] = field(default_factory=list)
     """The running job first, then the staged one."""
     _by_key: dict[tuple[str, str, str], Job] = field(default_factory=dict)
     _by_seq: dict[int, Job] = field(default_factory=dict)
+
+    @property
+    def waiting(self) -> WaitingJobs:
+        """Return the jobs that wait."""
+        return self.policy.waiting
 
     @property
     def count(self) -> int:
@@ -26,24 +36,25 @@ class LiveJobs:
         """Take a new job in; it waits."""
         self._by_key[job.key] = job
         self._by_seq[job.seq] = job
-        self.waiting.add(job)
+        self._wait(job)
 
     def take(self, job: Job) -> None:
-        """Move a waiting job into the slot."""
-        self.waiting.remove(job)
+        """Move a waiting job into the slot, unless the policy did; whoever ends it unrun takes it so, too."""
+        if job in self.waiting:
+            self.policy.remove(job)
         self.in_slot.append(job)
 
     def put_back(self, job: Job) -> None:
-        """Move a job from the slot to the front of its class."""
+        """Let a job from the slot wait again, before all of its client that were accepted after it."""
         self.in_slot.remove(job)
-        self.waiting.put_back(job)
+        self._wait(job)
 
     def forget(self, job: Job) -> None:
         """Let a finished job go."""
         self._by_key.pop(job.key, None)
         self._by_seq.pop(job.seq, None)
         if job in self.waiting:
-            self.waiting.remove(job)
+            self.policy.remove(job)
         elif job in self.in_slot:
             self.in_slot.remove(job)
 
@@ -64,6 +75,11 @@ class LiveJobs:
     def all(self) -> list[Job]:
         """Return every unfinished job."""
         return list(self._by_key.values())
+
+    def _wait(self, job: Job) -> None:
+        if self.cost_of is not None:
+            job.cost_s = self.cost_of(job)
+        self.policy.add(job)
 
 
 @dataclass(slots=True)

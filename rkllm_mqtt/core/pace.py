@@ -6,6 +6,9 @@ Pure. Estimates only: they set the clocks that watch a run and fill `eta_s`, and
 from collections import deque
 from dataclasses import dataclass, field
 
+from rkllm_mqtt.core.rates import Rates
+from rkllm_mqtt.core.seeds import seed_of
+
 # Slowest prefill measured on RK3588 is about 16 ms a token (4,000 tokens in 65 s); before the first run
 # the watch must not be faster than that.
 _UNKNOWN_PREFILL_MS = 16.0
@@ -27,6 +30,8 @@ class Pace:
     chars_per_token: float | None = None
     run_s: float | None = None
     """Mean duration of a run, seconds."""
+    rates: Rates = field(default_factory=lambda: Rates(seed_of()))
+    """Slot time by tokens: orders the work."""
     ttft_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT_RUNS))
     tokens_per_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT_RUNS))
 

@@ -1,31 +1,236 @@
-"""Decide what the slot runs next, and what follows when the slot is lost.
+"""Decide what the slot runs next, what must give way, and what follows when the slot is lost.
 
 Pure: jobs and a time go in, a decision comes out. `dispatcher` acts on it, the journal makes it durable.
 
-Rule 1: every reason to choose, requeue, expire or give up a job is in this file.
-Rule 2: within a class the order of acceptance holds; a class runs only when the higher ones are empty.
+Rule 1: every reason to choose, preempt, requeue, expire or give up a job is in this file and what it imports.
+Rule 2: the highest class first, but a class that is owed slot time goes before it (`Reserves`).
+Rule 3: within a class the client that has used the least slot time (`Line`); a cached prompt may pass a job
+    at most twice and for two seconds in total; who waits very long is taken every eighth time.
+Rule 4: nothing here looks at more than 64 jobs.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from rkllm_mqtt.core.errors import Code, Fault
 from rkllm_mqtt.core.job import Priority
-from rkllm_mqtt.core.waiting import Job, WaitingJobs
+from rkllm_mqtt.core.line import Line
+from rkllm_mqtt.core.queue import WaitingJobs
+from rkllm_mqtt.core.reserves import Reserves, choose_class
+from rkllm_mqtt.core.waiting import Job
+
+Note = Callable[..., None]
+
+Saving = Callable[[Job], float]
+"""Slot time that a job saves because of what is in the KV cache now, seconds."""
 
 
-def choose_next(waiting: WaitingJobs) -> Job | None:
-    """Return the job to run next: the highest class, then the longest wait; None when nothing waits."""
-    for priority in Priority:
-        job = waiting.first(priority)
-        if job is not None:
-            return job
-    return None
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The numbers of the policy."""
+
+    window_s: float = 600.0
+    shares: Sequence[float] = (0.0, 0.15, 0.05)
+    """What each class keeps of the slot time of any window in which it waits, by `Priority`."""
+    protected_tokens: int = 16
+    """Tokens that a job of a class that is owed makes before it may be preempted."""
+    passes: int = 2
+    """How often a job may be passed for a cached prompt; 0: never."""
+    passed_s: float = 2.0
+    least_saving_s: float = 0.1
+    """A cached prompt that saves less is no reason to change an order."""
+    looked_at: int = 16
+    """Clients whose prompts are compared with the KV cache."""
+    aged_s: float = 600.0
+    """A class whose oldest job waits longer takes it..."""
+    aged_turn: int = 8
+    """... at every so many-th choice, whatever its client has used."""
 
 
-def should_replace(staged: Job, waiting: WaitingJobs) -> bool:
-    """Return whether a staged job that has not begun must give way to a job of a higher class."""
-    best = choose_next(waiting)
-    return best is not None and best.priority < staged.priority
+@dataclass(slots=True)
+class Policy:
+    """The order of the slot, and the accounts that it rests on."""
+
+    rules: Rules = field(default_factory=Rules)
+    waiting: WaitingJobs = field(default_factory=WaitingJobs)
+    reserves: Reserves = field(init=False)
+    running: Job | None = None
+    """The job that computes now."""
+    note: Note | None = None
+    """Takes every event and decision, so that a trace of them can be played again."""
+    _choices: list[int] = field(default_factory=lambda: [0] * len(Priority))
+    """Choices of each class since it last took its oldest job."""
+    _numbered: int = 0
+
+    def __post_init__(self) -> None:
+        self.reserves = Reserves(self.rules.window_s, self.rules.shares)
+
+    # what happens
+
+    def add(self, job: Job) -> None:
+        """A job waits: a new one, or one that was in the slot."""
+        if self.note:
+            self.note("add", self._number(job), job.seq, job.priority, job.client, job.cost_s, job.queued_at)
+        self.waiting.add(job)
+
+    def remove(self, job: Job) -> None:
+        """A job waits no more, whatever the reason.
+
+        Raises:
+            KeyError: It did not wait.
+        """
+        if self.note:
+            self.note("remove", self._number(job))
+        self.waiting.remove(job)
+
+    def claim(self, job: Job, cost_s: float, now: float) -> None:
+        """Take a waiting job into the slot and charge its client what the stay is estimated to cost."""
+        if self.note:
+            self.note("claim", self._number(job), cost_s, now)
+        line = self.waiting.lines[job.priority]
+        if job is not self._aged(job.priority, now):
+            for queue in line.ahead_of(job):
+                queue.passes += 1
+                queue.passed_s += cost_s
+        self._choices[job.priority] = 0 if job is line.oldest else self._choices[job.priority] + 1
+        line.raise_floor()
+        self.waiting.remove(job)
+        self.advance(now)
+        job.charged_s = cost_s
+        line.charge(job.client, cost_s)
+
+    def enter(self, job: Job, cost_s: float, now: float) -> None:
+        """Let a job into an idle slot that never waited."""
+        if self.note:
+            self.note("enter", self._number(job), job.priority, job.client, cost_s, now)
+        self.advance(now)
+        job.charged_s = cost_s
+        self.waiting.lines[job.priority].charge(job.client, cost_s)
+
+    def begin(self, job: Job, now: float) -> None:
+        """A job in the slot begins to compute."""
+        if self.note:
+            self.note("begin", self._number(job), now)
+        self.running = job
+        self.advance(now)
+        job.protected = self.reserves.owes(job.priority)
+
+    def settle(self, job: Job, used_s: float, now: float) -> None:
+        """A stay in the slot is over: its client pays what it used, not what was estimated."""
+        if self.note:
+            self.note("settle", self._number(job), used_s, now)
+        if self.running is job:
+            self.running = None
+        self.advance(now)
+        self.waiting.lines[job.priority].charge(job.client, used_s - job.charged_s)
+        job.charged_s, job.protected = 0.0, False
+
+    def advance(self, now: float) -> None:
+        """Account for the time that has passed, and take note of what waits and runs from now on."""
+        self.reserves.advance(now, self.waiting.waits, self.running.priority if self.running else None)
+
+    # what to do
+
+    def choose(self, now: float, saving: Saving | None = None) -> Job | None:
+        """Return the job to run next; None when nothing waits. Takes nothing out.
+
+        Args:
+            now: Seconds, of the clock that all calls use.
+            saving: Knows the KV cache; None when nothing of use is in it.
+        """
+        if self.note is None:
+            return self._choose(now, saving)
+        seen: dict[int | None, float] = {}
+        chosen = self._choose(now, self._watched(saving, seen))
+        self.note("choose", self._number(chosen), seen, now)
+        return chosen
+
+    def _choose(self, now: float, saving: Saving | None) -> Job | None:
+        self.advance(now)
+        priority = choose_class(self.waiting.waits, self.reserves.owed())
+        if priority is None:
+            return None
+        aged = self._aged(priority, now)
+        if aged is not None:
+            return aged
+        line = self.waiting.lines[priority]
+        return line.first if saving is None or not self.rules.passes else self._nearest(line, saving)
+
+    def should_replace(self, staged: Job, now: float, saving: Saving | None = None) -> bool:
+        """Return whether a staged job that has not begun must give way: another would be chosen by now."""
+        line, cost_s = self.waiting.lines[staged.priority], staged.charged_s
+        seen: dict[int | None, float] = {}
+        self.advance(now)
+        line.charge(staged.client, -cost_s)
+        self.waiting.add(staged)
+        best = self._choose(now, saving if self.note is None else self._watched(saving, seen))
+        self.waiting.remove(staged)
+        line.charge(staged.client, cost_s)
+        self.advance(now)
+        if self.note:
+            self.note("replace", self._number(staged), best is not staged, seen, now)
+        return best is not staged
+
+    def should_preempt(self, tokens: int, now: float) -> bool:
+        """Return whether the running job must give way to an interactive one.
+
+        Args:
+            tokens: What it has made since it began.
+            now: Seconds.
+        """
+        job = self.running
+        if job is None or job.priority is Priority.INTERACTIVE:
+            return False
+        self.advance(now)
+        interactive = len(self.waiting.lines[Priority.INTERACTIVE])
+        preempt = bool(interactive) and not self.is_protected(job, tokens)
+        if self.note:
+            self.note("preempt", tokens, preempt, now)
+        return preempt
+
+    def is_protected(self, job: Job, tokens: int) -> bool:
+        """Return whether a running job may not be preempted yet: its class waits for its share."""
+        return job.protected and (tokens < self.rules.protected_tokens or self.reserves.owes(job.priority))
+
+    def _number(self, job: Job | None) -> int | None:
+        """Return how a trace calls a job: one that never waited has no `seq` yet."""
+        if job is not None and not job.number:
+            self._numbered += 1
+            job.number = self._numbered
+        return job.number if job else None
+
+    def _watched(self, saving: Saving | None, seen: dict[int | None, float]) -> Saving | None:
+        """Return the same knowledge of the KV cache that notes what it was asked."""
+        if saving is None:
+            return None
+        ask = saving
+
+        def watched(job: Job) -> float:
+            seconds = seen[self._number(job)] = ask(job)
+            return seconds
+
+        return watched
+
+    def _aged(self, priority: Priority, now: float) -> Job | None:
+        """Return the oldest job of a class when it has waited so long that its turn has come."""
+        if self._choices[priority] + 1 < self.rules.aged_turn:
+            return None
+        oldest = self.waiting.lines[priority].oldest
+        return oldest if oldest is not None and now - oldest.queued_at > self.rules.aged_s else None
+
+    def _nearest(self, line: Line, saving: Saving) -> Job | None:
+        """Return the first job, or one close behind it that saves more and may pass those before it."""
+        best: Job | None = None
+        most = 0.0
+        left_s = self.rules.passed_s
+        for queue, job in line.heads(self.rules.looked_at):
+            if best is None or (job.cost_s <= left_s and saving(job) > most):
+                best, most = job, saving(job) + self.rules.least_saving_s
+            passes, passed_s = queue.passes_of(job)
+            left_s = min(left_s, self.rules.passed_s - passed_s) if passes < self.rules.passes else 0.0
+            if left_s <= 0:
+                break
+        return best
 
 
 def is_expired(job: Job, now: float) -> bool:

@@ -1,24 +1,42 @@
-"""The promise of `core/policy.py`: the highest class first, then the longest wait; a bad prompt ends."""
+"""The promise of `core/policy.py`: classes, shares, fair clients, bounded passes; a bad prompt ends."""
+
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rkllm_mqtt.core.errors import Code
 from rkllm_mqtt.core.job import Priority
-from rkllm_mqtt.core.policy import GiveUp, Retry, after_slot_lost, choose_next, is_expired, should_replace
-from rkllm_mqtt.core.waiting import WaitingJobs
+from rkllm_mqtt.core.policy import GiveUp, Policy, Retry, Rules, after_slot_lost, is_expired
+from rkllm_mqtt.core.reserves import choose_class
 
 INTERACTIVE, NORMAL, BACKGROUND = Priority
+CLIENTS = ("kitchen", "hall", "attic")
 
 
 @pytest.fixture
-def waiting_of(make_job):
-    def make(*priorities):
-        waiting = WaitingJobs()
-        for seq, priority in enumerate(priorities, 1):
-            waiting.add(make_job(seq, priority))
-        return waiting
+def policy_of(make_job):
+    def make(*jobs, rules=None):
+        policy = Policy(rules or Rules())
+        for seq, (priority, client) in enumerate(jobs, 1):
+            policy.add(make_job(seq, priority, client, cost_s=1.0))
+        return policy
 
     return make
+
+
+def serve(policy, count, *, seconds=1.0, now=0.0, saving=None):
+    """Let so many jobs run one after the other; return them in order."""
+    ran = []
+    for _ in range(count):
+        job = policy.choose(now, saving)
+        policy.claim(job, job.cost_s, now)
+        policy.begin(job, now)
+        now += seconds
+        policy.settle(job, seconds, now)
+        ran.append(job)
+    return ran
 
 
 @pytest.mark.parametrize(
@@ -30,25 +48,299 @@ def waiting_of(make_job):
         ((BACKGROUND,), 1),
     ],
 )
-def test_the_highest_class_runs_first_and_within_it_the_one_that_waited_longest(waiting_of, priorities, seq):
-    assert choose_next(waiting_of(*priorities)).seq == seq
+def test_the_highest_class_runs_first_and_within_a_client_the_one_that_waited_longest(
+    policy_of, priorities, seq
+):
+    assert policy_of(*((priority, "kitchen") for priority in priorities)).choose(0.0).seq == seq
 
 
-def test_when_nothing_waits_nothing_is_chosen(waiting_of):
-    assert choose_next(waiting_of()) is None
+def test_when_nothing_waits_nothing_is_chosen_and_choosing_takes_nothing_out(policy_of):
+    assert policy_of().choose(0.0) is None
+    policy = policy_of((NORMAL, "hall"))
+    policy.choose(0.0)
+    assert len(policy.waiting) == 1
 
 
-def test_choosing_takes_nothing_out(waiting_of):
-    waiting = waiting_of(NORMAL)
-    choose_next(waiting)
-    assert len(waiting) == 1
+def test_one_who_asks_much_waits_for_those_who_ask_little(policy_of, make_job):
+    policy = policy_of(*((NORMAL, "greedy") for _ in range(1000)))
+    serve(policy, 5)
+    job = policy.choose(5.0)
+    policy.claim(job, 1.0, 5.0)
+    for seq in range(9):
+        policy.add(make_job(2000 + seq, client=f"modest-{seq}", cost_s=1.0))
+    policy.settle(job, 1.0, 6.0)
+    assert [job.client for job in serve(policy, 10, now=6.0)] == [f"modest-{n}" for n in range(9)] + [
+        "greedy"
+    ]
 
 
-@pytest.mark.parametrize("staged", Priority)
-@pytest.mark.parametrize("best", [None, *Priority])
-def test_a_staged_job_gives_way_to_a_higher_class_only(make_job, waiting_of, staged, best):
-    waiting = waiting_of() if best is None else waiting_of(best)
-    assert should_replace(make_job(9, staged), waiting) == (best is not None and best < staged)
+def test_a_client_pays_what_its_job_used_and_not_what_was_estimated(policy_of):
+    policy = policy_of((NORMAL, "hall"), (NORMAL, "hall"), (NORMAL, "attic"), (NORMAL, "attic"))
+    job = policy.choose(0.0)
+    policy.claim(job, 50.0, 0.0)
+    assert policy.choose(0.0).client == "attic"
+    policy.settle(job, 0.5, 0.5)
+    assert serve(policy, 1, seconds=9.0)[0].client == "attic"
+    assert policy.choose(10.0).client == "hall"
+
+
+def test_a_staged_job_gives_way_to_a_higher_class_and_to_a_client_that_used_less(policy_of, make_job):
+    policy = policy_of((NORMAL, "hall"), (NORMAL, "hall"))
+    serve(policy, 1)
+    staged = policy.choose(1.0)
+    policy.claim(staged, 1.0, 1.0)
+    before = dict(policy.waiting.lines[NORMAL]._idle), list(policy.waiting.lines[NORMAL].order)
+    assert not policy.should_replace(staged, 1.0)
+    newcomer = make_job(8, client="attic")
+    policy.add(newcomer)
+    assert policy.should_replace(staged, 1.0) is False  # equals: the older one
+    policy.waiting.lines[NORMAL].floor_s = 0.0
+    policy.remove(newcomer)
+    policy.waiting.lines[NORMAL]._idle.pop("attic", None)
+    policy.add(newcomer)
+    assert policy.should_replace(staged, 1.0)
+    policy.remove(newcomer)
+    policy.add(make_job(9, INTERACTIVE))
+    assert policy.should_replace(staged, 1.0)
+    policy.remove(policy.waiting.lines[INTERACTIVE].first)
+    assert (dict(policy.waiting.lines[NORMAL]._idle), list(policy.waiting.lines[NORMAL].order)) == before
+
+
+# preemption
+
+
+@pytest.mark.parametrize("running", Priority)
+@pytest.mark.parametrize("comes", Priority)
+def test_only_interactive_work_preempts_and_only_lower_work(policy_of, make_job, running, comes):
+    policy = policy_of((running, "hall"))
+    policy.begin(serve_none(policy), 0.0)
+    assert not policy.should_preempt(0, 0.0)
+    policy.add(make_job(9, comes))
+    assert policy.should_preempt(0, 0.0) == (comes is INTERACTIVE and running is not INTERACTIVE)
+
+
+def serve_none(policy):
+    job = policy.choose(0.0)
+    policy.claim(job, 1.0, 0.0)
+    return job
+
+
+def test_a_job_of_a_class_that_is_owed_goes_before_the_voice_and_keeps_the_slot_for_its_tokens(
+    policy_of, make_job
+):
+    policy = policy_of(
+        (INTERACTIVE, "voice"), (INTERACTIVE, "voice"), (INTERACTIVE, "voice"), (NORMAL, "hall")
+    )
+    assert serve(policy, 1)[0].priority is INTERACTIVE
+    voice = policy.choose(1.0)
+    policy.claim(voice, 1.0, 1.0)
+    policy.begin(voice, 1.0)
+    policy.settle(voice, 99.0, 100.0)
+    job = policy.choose(100.0)
+    assert job.priority is NORMAL
+    policy.claim(job, 1.0, 100.0)
+    policy.begin(job, 100.0)
+    assert not policy.should_preempt(15, 101.0)
+    assert not policy.should_preempt(16, 101.0)  # still owed
+    assert policy.should_preempt(16, 160.0)
+    policy.settle(job, 60.0, 160.0)
+    assert not job.protected
+
+
+def test_a_job_that_began_while_nothing_was_owed_gives_way_at_once(policy_of, make_job):
+    policy = policy_of((BACKGROUND, "hall"))
+    job = serve_none(policy)
+    policy.begin(job, 0.0)
+    policy.add(make_job(5, INTERACTIVE))
+    assert policy.should_preempt(0, 1.0)
+
+
+# cached prompts
+
+
+def near(*clients, seconds=1.0):
+    return lambda job: seconds if job.client in clients else 0.0
+
+
+def test_a_cached_prompt_may_pass_twice_and_for_two_seconds(policy_of):
+    order = [(NORMAL, "hall"), *((NORMAL, f"talk-{n}") for n in range(5))]
+    policy = policy_of(*order)
+    for job in policy.waiting:
+        job.cost_s = 0.9
+    talks = near(*(f"talk-{n}" for n in range(1, 5)))
+    ran = [job.client for job in serve(policy, 6, seconds=0.9, saving=talks)]
+    assert ran == ["talk-1", "talk-2", "hall", "talk-0", "talk-3", "talk-4"]
+
+
+@pytest.mark.parametrize(
+    ("cost_s", "saved_s", "first"), [(2.1, 1.0, "hall"), (1.9, 1.0, "talk"), (1.0, 0.05, "hall")]
+)
+def test_a_job_that_is_too_long_or_saves_too_little_passes_nobody(policy_of, cost_s, saved_s, first):
+    policy = policy_of((NORMAL, "hall"), (NORMAL, "talk"))
+    policy.waiting.lines[NORMAL].queues["talk"].jobs[0].cost_s = cost_s
+    assert policy.choose(0.0, near("talk", seconds=saved_s)).client == first
+
+
+def test_a_cached_prompt_passes_no_higher_class_and_nobody_where_it_may_not(policy_of):
+    policy = policy_of((INTERACTIVE, "hall"), (NORMAL, "talk"))
+    assert policy.choose(0.0, near("talk")).client == "hall"
+    policy = policy_of((NORMAL, "hall"), (NORMAL, "talk"), rules=Rules(passes=0))
+    assert policy.choose(0.0, near("talk")).client == "hall"
+
+
+def test_few_prompts_are_compared_with_the_cache_however_many_wait(policy_of):
+    policy = policy_of(*((NORMAL, f"c-{n}") for n in range(2000)))
+    asked = []
+    policy.choose(0.0, lambda job: asked.append(job) or 0.0)
+    assert len(set(asked)) <= 64
+
+
+# no job waits for ever
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 20))
+def test_no_job_waits_for_ever_whatever_new_names_come(make_job, crowd, older):
+    """Bound: after ten minutes at most 8 jobs of its class for each that was accepted before it."""
+    policy, seq, now = Policy(), 1000, 0.0
+    for n in range(older):
+        policy.add(make_job(n + 1, client="old", queued_at=0.0, cost_s=1.0))
+    victim = make_job(500, client="victim", queued_at=0.0, cost_s=1.0)
+    policy.waiting.lines[NORMAL].charge("victim", 1e6)
+    policy.add(victim)
+    late = 0
+    while victim in policy.waiting:
+        for _ in range(crowd[seq % len(crowd)]):  # more come than are served, each with a new name
+            seq += 1
+            policy.add(make_job(seq, client=f"new-{seq}", queued_at=now, cost_s=5.0))
+        serve(policy, 1, seconds=5.0, now=now)
+        now += 5.0
+        late += now > 600.0
+        assert late <= 8 * (older + 1) + 8
+
+
+# the oracle
+
+
+class Oracle:
+    """The policy in a few lines: everything is computed anew from all that happened."""
+
+    def __init__(self):
+        self.waiting, self.used, self.floor, self.choices = [], {}, dict.fromkeys(Priority, 0.0), [0] * 3
+        self.past, self.now, self.running = [], None, None
+
+    def state(self, now):
+        if self.now is not None:
+            self.past.append((now - self.now, *self.seen))
+        self.now = now
+        self.seen = tuple(any(j.priority is p for j in self.waiting) for p in Priority), self.running
+
+    def owed(self):
+        owed = [False]
+        for priority, share in ((NORMAL, 0.15), (BACKGROUND, 0.05)):
+            debt = 0.0
+            for seconds, waits, running in self.past:
+                debt += 1.2 * share * seconds if waits[priority] else 0.0
+                if running is priority:
+                    debt -= seconds
+                elif not waits[priority]:
+                    debt *= max(0.0, 1 - seconds / 600)
+                debt = max(debt, -20 * share)
+            owed.append(debt >= 40 * share)
+        return owed
+
+    def choose(self, now, saving):
+        self.state(now)
+        waits = [any(j.priority is p for j in self.waiting) for p in Priority]
+        priority = choose_class(waits, self.owed())
+        if priority is None:
+            return None
+        jobs = [j for j in self.waiting if j.priority is priority]
+        oldest = min(jobs, key=lambda j: j.seq)
+        if self.choices[priority] >= 7 and now - oldest.queued_at > 600:
+            return oldest
+        heads = self.heads(jobs)
+        best, most, left = heads[0], saving(heads[0]) + 0.1, 2.0
+        for ahead, job in pairwise(heads):
+            passes, seconds = self.passed.get(ahead, (0, 0.0))
+            left = min(left, 2.0 - seconds) if passes < 2 else 0.0
+            if left <= 0:
+                break
+            if job.cost_s <= left and saving(job) > most:
+                best, most = job, saving(job) + 0.1
+        return best
+
+    def heads(self, jobs):
+        firsts = {}
+        for job in sorted(jobs, key=lambda j: j.seq):
+            firsts.setdefault(job.client, job)
+        return sorted(firsts.values(), key=lambda j: (self.used[j.priority, j.client], j.seq))
+
+    passed = {}  # noqa: RUF012 - replaced for each example
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "add", "add", "run", "run", "drop"]),
+        st.sampled_from(Priority),
+        st.sampled_from(CLIENTS),
+        st.integers(1, 400),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=150)
+@given(EVENTS)
+def test_the_policy_decides_as_the_naive_one(make_job, events):
+    policy, oracle, now = Policy(), Oracle(), 0.0
+    oracle.passed = {}
+    saving = near("attic")
+    for seq, (what, priority, client, amount) in enumerate(events, 1):
+        seconds = amount / 16  # exact in binary, so that equal sums are equal
+        job = policy.choose(now, saving)
+        assert job is oracle.choose(now, saving)
+        if what == "add":
+            job = make_job(seq, priority, client, queued_at=now, cost_s=seconds % 3)
+            key = priority, client
+            if not any((j.priority, j.client) == key for j in oracle.waiting):
+                oracle.used[key] = max(oracle.used.get(key, 0.0), oracle.floor[priority])
+            oracle.waiting.append(job)
+            policy.add(job)
+        elif what == "drop" and oracle.waiting:
+            job = oracle.waiting.pop(amount % len(oracle.waiting))
+            policy.remove(job)
+        elif what == "run" and job is not None:
+            key = job.priority, job.client
+            jobs = [j for j in oracle.waiting if j.priority is job.priority]
+            heads = oracle.heads(jobs)
+            aged = oracle.choices[job.priority] >= 7 and now - min(jobs, key=lambda j: j.seq).queued_at > 600
+            if not (aged and job is min(jobs, key=lambda j: j.seq)):
+                for ahead in heads[: heads.index(job)]:
+                    for j in jobs:
+                        if j.client == ahead.client:
+                            passes, total = oracle.passed.get(j, (0, 0.0))
+                            oracle.passed[j] = passes + 1, total + job.cost_s
+            oldest = job is min(jobs, key=lambda j: j.seq)
+            oracle.choices[job.priority] = 0 if oldest else oracle.choices[job.priority] + 1
+            oracle.floor[job.priority] = max(
+                oracle.floor[job.priority], oracle.used[heads[0].priority, heads[0].client]
+            )
+            oracle.waiting.remove(job)
+            oracle.state(now)
+            policy.claim(job, job.cost_s, now)
+            oracle.running = job.priority
+            oracle.state(now)
+            policy.begin(job, now)
+            now += seconds
+            oracle.state(now)
+            oracle.running = None
+            oracle.state(now)
+            policy.settle(job, seconds, now)
+            oracle.used[key] = oracle.used[key] + job.cost_s + (seconds - job.cost_s)
+
+
+# deadlines, lost slots
 
 
 def test_a_deadline_is_passed_at_its_very_moment(make_job):

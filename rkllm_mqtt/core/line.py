@@ -1,0 +1,186 @@
+"""The waiting jobs of one class, in the order of their clients' slot time: Virtual Token Counter, in seconds.
+
+Pure. Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024; here slot time is what is shared.
+
+Rule 1: the client with the least slot time used goes first; of equals the one whose oldest job waits longest.
+Rule 2: who comes back after a pause begins at the present minimum: no credit is saved by not asking.
+Rule 3: within a client the order of acceptance holds.
+"""
+
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from rkllm_mqtt.core.waiting import Job
+
+Key = tuple[float, int, str]
+"""Slot seconds of a client, `seq` of its oldest waiting job, its name."""
+
+
+_SUMMED = 64
+"""Jobs whose slot time is added up one by one; beyond them the mean is as good."""
+
+
+def _seq(job: Job) -> int:
+    return job.seq
+
+
+@dataclass(slots=True)
+class ClientQueue:
+    """What one client has waiting in one class; never empty while it is in the line."""
+
+    client: str
+    used_s: float
+    """Slot time used and charged; never below the line's floor when the client came in."""
+    jobs: list[Job] = field(default_factory=list)
+    """In order of acceptance."""
+    work_s: float = 0.0
+    """Estimated slot time of its jobs."""
+    passes: int = 0
+    """How often a job with a cached prompt was taken before this client's turn."""
+    passed_s: float = 0.0
+    """The slot time of those."""
+
+    @property
+    def key(self) -> Key:
+        """Return its place in the order of the line."""
+        return self.used_s, self.jobs[0].seq, self.client
+
+    def before(self, seq: int) -> tuple[int, float]:
+        """Return how many of its jobs were accepted before `seq`, and about their slot time."""
+        count = bisect_left(self.jobs, seq, key=_seq)
+        if count <= _SUMMED:
+            return count, sum(job.cost_s for job in self.jobs[:count])
+        return count, self.work_s * count / len(self.jobs)
+
+    def within(self, lead_s: float) -> tuple[int, float]:
+        """Return how many of its jobs begin before it has used so much more, and about their slot time."""
+        seconds = 0.0
+        for count, job in enumerate(self.jobs[:_SUMMED]):
+            if seconds >= lead_s:
+                return count, seconds
+            seconds += job.cost_s
+        if len(self.jobs) <= _SUMMED or not self.work_s:
+            return len(self.jobs), seconds
+        seconds = max(seconds, min(self.work_s, lead_s))
+        return round(len(self.jobs) * seconds / self.work_s), seconds
+
+    def passes_of(self, job: Job) -> tuple[int, float]:
+        """Return how often and for how long one of its jobs was passed."""
+        return self.passes + job.passes, self.passed_s + job.passed_s
+
+
+@dataclass(slots=True)
+class Line:
+    """One class."""
+
+    remembered: int = 10_000
+    """Clients without a waiting job whose slot time is kept; the least recent are forgotten."""
+    jobs: dict[int, Job] = field(default_factory=dict)
+    """By `seq`."""
+    ages: list[int] = field(default_factory=list)
+    """The same, in order of acceptance."""
+    queues: dict[str, ClientQueue] = field(default_factory=dict)
+    order: list[Key] = field(default_factory=list)
+    """One entry for each client, sorted: a list beats a tree far beyond any real number of clients."""
+    floor_s: float = 0.0
+    """The least slot time of a waiting client, at the last choice: where newcomers begin."""
+    work_s: float = 0.0
+    """Estimated slot time of all waiting jobs."""
+    _idle: OrderedDict[str, float] = field(default_factory=OrderedDict)
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    @property
+    def first(self) -> Job | None:
+        """Return the job whose turn it is, prefixes apart."""
+        return self.queues[self.order[0][2]].jobs[0] if self.order else None
+
+    @property
+    def oldest(self) -> Job | None:
+        """Return the job that was accepted first."""
+        return self.jobs[self.ages[0]] if self.ages else None
+
+    def heads(self, most: int) -> Iterator[tuple[ClientQueue, Job]]:
+        """Yield the first clients of the order, each with its oldest job."""
+        for _, _, client in self.order[:most]:
+            queue = self.queues[client]
+            yield queue, queue.jobs[0]
+
+    def used_s(self, client: str) -> float:
+        """Return where a client stands, or would begin."""
+        queue = self.queues.get(client)
+        return queue.used_s if queue else max(self.floor_s, self._idle.get(client, 0.0))
+
+    def add(self, job: Job) -> None:
+        """Put a job into its client's queue, before those that were accepted after it."""
+        queue = self.queues.get(job.client)
+        if queue is None:
+            queue = ClientQueue(job.client, max(self.floor_s, self._idle.pop(job.client, 0.0)))
+            self.queues[job.client] = queue
+        else:
+            self._unlist(queue)
+        # What it was passed counts from here on as the difference to its queue's count.
+        job.passes -= queue.passes
+        job.passed_s -= queue.passed_s
+        if not queue.jobs or queue.jobs[-1].seq < job.seq:
+            queue.jobs.append(job)
+        else:
+            insort(queue.jobs, job, key=_seq)
+        queue.work_s += job.cost_s
+        self.work_s += job.cost_s
+        insort(self.order, queue.key)
+        self.jobs[job.seq] = job
+        insort(self.ages, job.seq)
+
+    def remove(self, job: Job) -> None:
+        """Take a job out.
+
+        Raises:
+            KeyError: It does not wait here.
+        """
+        del self.jobs[job.seq]
+        del self.ages[bisect_left(self.ages, job.seq)]
+        queue = self.queues[job.client]
+        self._unlist(queue)
+        del queue.jobs[bisect_left(queue.jobs, job.seq, key=_seq)]
+        job.passes, job.passed_s = queue.passes_of(job)
+        queue.work_s -= job.cost_s
+        self.work_s -= job.cost_s
+        if queue.jobs:
+            insort(self.order, queue.key)
+        else:
+            del self.queues[job.client]
+            self._remember(job.client, queue.used_s)
+
+    def charge(self, client: str, seconds: float) -> None:
+        """Add slot time to a client; negative takes back what was charged too much."""
+        queue = self.queues.get(client)
+        if queue is None:
+            self._remember(client, self._idle.get(client, self.floor_s) + seconds)
+            return
+        self._unlist(queue)
+        queue.used_s += seconds
+        insort(self.order, queue.key)
+
+    def raise_floor(self) -> None:
+        """Let newcomers begin where the first client stands now; called at each choice."""
+        if self.order:
+            self.floor_s = max(self.floor_s, self.order[0][0])
+
+    def ahead_of(self, job: Job) -> list[ClientQueue]:
+        """Return the clients whose turn comes before the client of a waiting job."""
+        place = bisect_left(self.order, self.queues[job.client].key)
+        return [self.queues[client] for _, _, client in self.order[:place]]
+
+    def _unlist(self, queue: ClientQueue) -> None:
+        del self.order[bisect_left(self.order, queue.key)]
+
+    def _remember(self, client: str, used_s: float) -> None:
+        self._idle.pop(client, None)
+        if used_s > self.floor_s:  # else it would begin at the floor all the same
+            self._idle[client] = used_s
+            if len(self._idle) > self.remembered:
+                self._idle.popitem(last=False)

@@ -1,0 +1,194 @@
+"""Joins the policy with what it cannot know: the clock, the slot, the speed of models, what is in the KV.
+
+Rule 1: it decides nothing; `core.policy` does, and every decision can be recorded.
+Rule 2: what a run used is charged and learned from when it ends, whatever its end was.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from rkllm_mqtt.core.chat import ChatRequest
+from rkllm_mqtt.core.estimates import Estimates
+from rkllm_mqtt.core.forecast import Forecast, Occupied, Outlook
+from rkllm_mqtt.core.live import LiveJobs
+from rkllm_mqtt.core.pace import Pace
+from rkllm_mqtt.core.rates import Rates
+from rkllm_mqtt.core.seeds import Seed, seed_of
+from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.runtime.slot import Slot
+from rkllm_mqtt.store.journal import Journal
+from rkllm_mqtt.turn import Turn
+
+_KEPT_EVERY_RUNS = 16
+"""The rates are stored so often, and at the end."""
+
+
+class Scheduler:
+    """What the dispatcher asks what to run, and everybody else when."""
+
+    def __init__(self, live: LiveJobs, slot: Slot, journal: Journal, *, remembered: int) -> None:
+        """Keep the arguments, and let the jobs be estimated.
+
+        Args:
+            live: The unfinished jobs, and the policy.
+            slot: Where they run.
+            journal: Keeps the rates; its clock is that of the policy.
+            remembered: Clients whose habits are kept.
+        """
+        self._policy = live.policy
+        self._slot = slot
+        self._journal = journal
+        self._turns: Sequence[Turn] = ()
+        self._in_kv: ChatRequest | None = None
+        self._resumed: set[str] = set()
+        self._unkept = 0
+        self.paces = {model: Pace(rates=Rates(_seed(slot, model))) for model in slot.model_ids}
+        """What has been learned of each model's speed."""
+        self.estimates = Estimates(self.paces)
+        self.estimates.habits.remembered = remembered
+        self._forecast = Forecast(self._policy, self.estimates.slot_s, self._slice_s)
+        live.cost_of = self.estimates.slot_s
+
+    def watch(self, turns: Sequence[Turn]) -> None:
+        """Look at these jobs in the slot from now on, the running one first; the list is the dispatcher's."""
+        self._turns = turns
+
+    # decisions
+
+    def next(self) -> Job | None:
+        """Return the job to run next; it still waits."""
+        return self._policy.choose(self._journal.now(), self._saving if self._in_kv else None)
+
+    def should_replace(self, staged: Job) -> bool:
+        """Return whether a staged job must give way to one that waits."""
+        return self._policy.should_replace(staged, self._journal.now(), self._saving if self._in_kv else None)
+
+    # what happens
+
+    def claim(self, job: Job) -> None:
+        """Take a waiting job into the slot."""
+        self._policy.claim(job, self.estimates.slot_s(job), self._journal.now())
+
+    def enter(self, job: Job) -> None:
+        """Let a job into the idle slot that never waited."""
+        self._policy.enter(job, self.estimates.slot_s(job), self._journal.now())
+
+    def follow(self, turn: Turn) -> None:
+        """Charge and learn from a run that was handed to the worker."""
+        self._in_kv = turn.job.request
+        self._resume(turn.job.request.model)
+        turn.run.started.add_done_callback(
+            lambda started: None if started.cancelled() else self._policy.begin(turn.job, self._journal.now())
+        )
+        turn.run.ended.add_done_callback(lambda _: self._settle(turn))
+
+    def forget_cache(self) -> None:
+        """Nothing is in the KV cache any more."""
+        self._in_kv = None
+
+    async def keep(self) -> None:
+        """Store what has been learned."""
+        self._unkept = 0
+        for model in self._resumed:
+            await self._journal.set_meta(self._key(model), json.dumps(self.paces[model].rates.to_json()))
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Return whether enough was learned since it was stored."""
+        return self._unkept >= _KEPT_EVERY_RUNS
+
+    # outlooks
+
+    def outlook(self, job: Job) -> tuple[int, float | None]:
+        """Return the place of a job, 0 when it runs, and the seconds until it begins; None: nobody knows."""
+        if job not in self._policy.waiting and not any(
+            turn.job is job and turn.staged for turn in self._turns
+        ):
+            return 0, None
+        return self._told(job, self._forecast.of(job, self._journal.now(), self._occupied()))
+
+    def first(self, most: int) -> Iterator[tuple[Job, int, float | None]]:
+        """Yield the jobs that begin next, each with its place and the seconds until then."""
+        jobs = self._forecast.play(self._journal.now(), self._occupied())
+        for place, (job, begins_s) in enumerate(islice(jobs, most), 1):
+            yield job, *self._told(job, Outlook(place, begins_s))
+
+    def outlook_of_new(self, job: Job) -> Outlook:
+        """Return the place that a job would have that is not in the queue."""
+        return self._forecast.of(job, self._journal.now(), self._occupied(), added=job)
+
+    def frees_in_s(self, client: str | None) -> float | None:
+        """Return the seconds until a waiting job of a client, or of anybody, leaves the queue."""
+        if client is None:
+            return next((begins_s for _, _, begins_s in self.first(1)), None)
+        queues = (line.queues.get(client) for line in self._policy.waiting.lines.values())
+        told = [self.outlook(queue.jobs[0])[1] for queue in queues if queue]
+        return min((seconds for seconds in told if seconds is not None), default=None)
+
+    def all_done_s(self) -> float | None:
+        """Return the seconds until all that waits is done; None: nobody knows."""
+        if not self.estimates.is_known(self._slot.wanted):
+            return None
+        return round(self._forecast.all_done_s(self._occupied()), 1)
+
+    def _told(self, job: Job, outlook: Outlook) -> tuple[int, float | None]:
+        known = self.estimates.is_known(job.request.model)
+        return outlook.place, round(outlook.begins_in_s, 1) if known else None
+
+    def _occupied(self) -> Occupied:
+        left_s, staged = 0.0, []
+        for turn in self._turns:
+            if turn.staged:
+                staged.append(turn.job)
+            elif not turn.run.ended.done():
+                left_s += self._left_s(turn)
+        return Occupied(left_s, tuple(staged))
+
+    def _left_s(self, turn: Turn) -> float:
+        """Return how long a run will still take."""
+        run, job, pace = turn.run, turn.job, self.paces[turn.job.request.model]
+        prompt = pace.tokens_of(len(turn.rendered.text))
+        answer_s = self.estimates.left_s(job, run.tokens, prompt)
+        if run.tokens or run.started_at is None:
+            return answer_s
+        cached = pace.tokens_of(turn.cached_chars)
+        first_s = pace.rates.first_token_s(max(0, prompt - cached), cached)
+        return max(0.0, first_s - (asyncio.get_running_loop().time() - run.started_at)) + answer_s
+
+    # inside
+
+    def _saving(self, job: Job) -> float:
+        return self.estimates.saving_s(job.request, self._in_kv) if self._in_kv else 0.0
+
+    def _slice_s(self, job: Job) -> float:
+        rates, tokens = self.paces[job.request.model].rates, self._policy.rules.protected_tokens
+        return rates.slot_s(self.paces[job.request.model].tokens_of(200), 0, tokens)
+
+    def _settle(self, turn: Turn) -> None:
+        run, used_s = turn.run, 0.0
+        if run.started_at is not None:
+            used_s = asyncio.get_running_loop().time() - run.started_at
+            if not run.ended.cancelled() and run.ended.exception() is None:
+                used_s = run.ended.result().run_ms / 1000
+                turn.measure(run.ended.result(), self.paces[turn.job.request.model], self.estimates.habits)
+                self._unkept += 1
+        self._policy.settle(turn.job, used_s, self._journal.now())
+
+    def _resume(self, model: str) -> None:
+        """Take up what an earlier process learned, once the runtime is known."""
+        if model in self._resumed:
+            return
+        self._resumed.add(model)
+        kept = self._journal.meta.get(self._key(model))
+        if kept is not None:
+            self.paces[model].rates.resume(json.loads(kept))
+
+    def _key(self, model: str) -> str:
+        return f"rates:{model}:{self._slot.facts.version}"
+
+
+def _seed(slot: Slot, model_id: str) -> Seed:
+    model = slot.model(model_id)
+    return seed_of(model_id, model.file.stem if model else "")

@@ -1,0 +1,112 @@
+"""A real dispatcher on a real slot and a real journal; what it publishes is kept."""
+
+import asyncio
+import json
+import threading
+from collections import defaultdict
+from contextlib import asynccontextmanager
+
+from live_jobs import Sent, address, admit, make_job, opened, request
+from live_slot import slot_config
+
+from rkllm_mqtt.core.job import Priority
+from rkllm_mqtt.core.live import Counters, LiveJobs
+from rkllm_mqtt.dispatcher import Dispatcher
+from rkllm_mqtt.gate import Gate
+from rkllm_mqtt.orders import Orders
+from rkllm_mqtt.outcomes import Outcomes
+from rkllm_mqtt.renderers import build_renderers
+from rkllm_mqtt.runtime.slot import Slot
+from rkllm_mqtt.scheduler import Scheduler
+
+
+class Kit:
+    """A dispatcher on a real slot and a real journal."""
+
+    def __init__(self, config, journal):
+        self.journal, self.live, self.counters, self.sent = journal, LiveJobs(), Counters(), Sent()
+        self.finals = defaultdict(asyncio.get_running_loop().create_future)
+        self._moved = asyncio.Event()
+        self.slot = Slot(config, self._wake)
+        self.outcomes = Outcomes(
+            config,
+            self.live,
+            self.counters,
+            journal,
+            post=lambda job, outcome: self.finals[job.id].set_result(json.loads(outcome)),
+            payload_limit=lambda: 10**6,
+            on_change=self._moved.set,
+        )
+        self.scheduler = Scheduler(self.live, self.slot, journal, remembered=100)
+        self.dispatcher = Dispatcher(
+            config,
+            self.live,
+            self.counters,
+            journal,
+            self.slot,
+            Orders(build_renderers(self.slot)),
+            self.outcomes,
+            self.scheduler,
+            send=self._send,
+            unloadable=Gate(self.slot, journal, config, lambda: 0).unloadable,
+            on_change=self._moved.set,
+        )
+        self._model = config.models[0].id
+        self.bad_event = None
+
+    def _wake(self):
+        self._moved.set()
+        self.dispatcher.wake()
+
+    def _send(self, message):
+        self._moved.set()
+        if self.bad_event is not None and self.bad_event in message.payload:
+            raise ZeroDivisionError
+        return self.sent(message)
+
+    async def ask(
+        self, name, prompt="say: hello", *, priority=Priority.NORMAL, deadline=float("inf"), **fields
+    ):
+        """Accept a job as the intake does."""
+        asked = request(prompt, **{"model": self._model, "max_tokens": 100_000} | fields)
+        job = make_job(asked, address(request_id=name), id=name, priority=priority, deadline=deadline)
+        await admit(self.journal, job)
+        self.live.add(job)
+        self.dispatcher.wake()
+        return job
+
+    async def final(self, name):
+        return await asyncio.shield(self.finals[name])
+
+    async def until(self, holds):
+        """Wait until something holds; it is looked at whenever slot, queue or senders hear of a change."""
+        while not holds():
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def running(self, name):
+        """Wait for the first delta of a job."""
+        await self.until(lambda: any(delta["id"] == name for delta in self.sent.of("delta")))
+
+    def started(self):
+        """Return the ids of the attempts in their order."""
+        return [event["id"] for event in self.sent.events("started")]
+
+    def hold_journal(self):
+        """Let nothing be written until the returned event is set."""
+        go_on = threading.Event()
+        self.journal._writer.submit(lambda _: go_on.wait())
+        return go_on
+
+
+@asynccontextmanager
+async def dispatching(folder, *files, **settings):
+    async with opened(folder) as journal:
+        kit = Kit(slot_config(*files, **settings), journal)
+        tasks = [asyncio.create_task(kit.slot.run()), asyncio.create_task(kit.dispatcher.run())]
+        yield kit
+        await kit.dispatcher.stop(0)
+        await kit.slot.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
