@@ -51,6 +51,10 @@ class WaitingJobs:
         else:
             del self._by_client[job.client]
 
+    def first(self, priority: Priority) -> Job | None:
+        """Return the job of a class whose turn it is, or None."""
+        return self.lines[priority].first
+
     def count(self, priority: Priority) -> int:
         """Return how many jobs of a class wait."""
         return len(self.lines[priority])
