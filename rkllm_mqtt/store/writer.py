@@ -77,6 +77,7 @@ class Writer:
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._closing = False
+        self._syncs = True
         self._moved_at = 0
         self._log_holds_removed = False
         self._stored_clock_at = float("-inf")
@@ -185,6 +186,7 @@ class Writer:
         """Run and commit the batch, a second time if the ballast made room for it."""
         started = time.perf_counter()
         try:
+            self._sync_again(connection)
             answers, has_changed = commit(connection, batch, self._clock.checkpoint)
         except sqlite3.Error as error:
             if self._made_room(connection, error):
@@ -217,10 +219,16 @@ class Writer:
         # Where no sync succeeds at all, the bytes that a kill leaves behind are put right at least.
         for synchronous in ("FULL", "OFF"):
             with contextlib.suppress(sqlite3.Error):
+                self._syncs = synchronous == "FULL"
                 connection.execute(f"PRAGMA synchronous = {synchronous}")
                 save_checkpoint(connection, self._clock.checkpoint())
                 break
-        connection.execute("PRAGMA synchronous = FULL")
+
+    def _sync_again(self, connection: sqlite3.Connection) -> None:
+        """Let commits be synced as ever; before each one, for the disk may refuse even this."""
+        if not self._syncs:
+            connection.execute("PRAGMA synchronous = FULL")
+            self._syncs = True
 
     def _failed(self, error: sqlite3.Error) -> None:
         if not self.last_error:

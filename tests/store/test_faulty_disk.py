@@ -36,6 +36,8 @@ WAYS = {
         Call.WRITE, first=n, last=n, error=errno.ENOSPC, is_short=True
     ),
     "no sync succeeds from then on": lambda n: Fault(Call.SYNC, first=n, last=FOR_EVER),
+    "no read succeeds from then on": lambda n: Fault(Call.READ, first=n, last=FOR_EVER),
+    "a read fails once": lambda n: Fault(Call.READ, first=n, last=n),
     "a sync finds no room": lambda n: Fault(Call.SYNC, first=n, last=n, error=errno.ENOSPC),
 }
 
@@ -70,7 +72,7 @@ def possible(notes, *, died):
         died: The disk took nothing any more: its last commit cannot be written over, and may be there whole.
     """
     sure, unsure = answered(notes)
-    refused = [int(note.split()[1]) for note in notes if note.startswith("no")]
+    refused = [int(note.split()[1]) for note in notes if note.startswith("no") and note != "no start"]
     if died and refused:
         unsure = [number for number in refused if COMMITS[number] == COMMITS[refused[0]]]
     return [
@@ -90,7 +92,7 @@ def check(path, notes, *, died=False):
 
 
 def live_through(disk, folder, way, start):
-    """Live the story once for each n, and check what each life left; return how many were refused a step."""
+    """Live the story once for each n, and check what each life left; return in how many something was refused."""
     refused = 0
     calls = count_calls(disk, folder, way(1).kinds)
     stride = max(1, calls // CASES)

@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { OPEN = 1, WRITE = 2, SYNC = 4, CUT = 8, REMOVE = 16, ALLOCATE = 32, RENAME = 64 };
+enum { OPEN = 1, WRITE = 2, SYNC = 4, CUT = 8, REMOVE = 16, ALLOCATE = 32, RENAME = 64, READ = 128 };
 
 static pthread_mutex_t one_call = PTHREAD_MUTEX_INITIALIZER;
 static char folder[PATH_MAX];
@@ -104,6 +104,19 @@ ssize_t pwrite(int fd, const void *bytes, size_t length, off_t offset) {
 ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {
     return store(fd, bytes, length, offset);
 }
+
+static ssize_t load(int fd, void *bytes, size_t length, long offset) {
+    char path[PATH_MAX];
+    pthread_mutex_lock(&one_call);
+    int failing = name_of(fd, path) && fails(READ);
+    ssize_t done = failing ? -1 : syscall(SYS_pread64, fd, bytes, length, offset);
+    if (failing) errno = number;
+    pthread_mutex_unlock(&one_call);
+    return done;
+}
+
+ssize_t pread(int fd, void *bytes, size_t length, off_t offset) { return load(fd, bytes, length, offset); }
+ssize_t pread64(int fd, void *bytes, size_t length, off64_t offset) { return load(fd, bytes, length, offset); }
 
 /* One call on an open file: `doing` returns 0, or -1 and errno. */
 static int on_file(int fd, int kind, char letter, long size, int (*doing)(int, long)) {

@@ -28,16 +28,17 @@ class Call(IntFlag):
     REMOVE = 16
     ALLOCATE = 32
     RENAME = 64
+    READ = 128
 
 
-EVERY = Call.OPEN | Call.WRITE | Call.SYNC | Call.CUT | Call.REMOVE | Call.ALLOCATE | Call.RENAME
+EVERY_CHANGE = Call.OPEN | Call.WRITE | Call.SYNC | Call.CUT | Call.REMOVE | Call.ALLOCATE | Call.RENAME
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """Calls `first` to `last` of these kinds fail; `first` 0 lets all succeed."""
 
-    kinds: Call = EVERY
+    kinds: Call = EVERY_CHANGE
     first: int = 0
     last: int = 0
     error: int = errno.EIO

@@ -126,13 +126,13 @@ class Contents:
 
 
 async def live(path: Path, note: Note, *, on_refused: Callable[[], None] = lambda: None) -> None:
-    """Live the story on `path`; `note` gets `ask N`, `ok N` or `no N` with the number of each step.
+    """Live the story on `path`; `note` gets `ask N`, `ok N` or `no N` with the number of a step, or `no start`.
 
     A refused step is asked for once more, as the daemon does, and then let go together with what needs it.
     """
     number = 0
     for life in (FIRST_LIFE, SECOND_LIFE):
-        journal = await _opened(path)
+        journal = await _opened(path, note)
         if journal is None:
             number += sum(map(len, life))
             on_refused()
@@ -152,12 +152,12 @@ async def live(path: Path, note: Note, *, on_refused: Callable[[], None] = lambd
         await journal.close()
 
 
-async def _opened(path: Path) -> Journal | None:
+async def _opened(path: Path, note: Note) -> Journal | None:
     for _ in range(2):
         try:
             return await Journal.open(path, ballast_mb=1, tick_s=60.0)
         except StoreError:
-            continue
+            note("no start")
     return None
 
 
@@ -235,6 +235,8 @@ def answered(notes: Iterable[str]) -> tuple[list[int], list[int]]:
     words: dict[int, str] = {}
     for note in notes:
         word, number = note.split()
+        if number == "start":
+            continue
         assert word != "wrong", number
         words.pop(int(number), None)
         words[int(number)] = word
