@@ -126,7 +126,7 @@ class Contents:
 
 
 async def live(path: Path, note: Note, *, on_refused: Callable[[], None] = lambda: None) -> None:
-    """Live the story on `path`; `note` gets `ask N`, `ok N` or `no N` with the number of a step, or `no start`.
+    """Live the story on `path`; `note` gets `ask N`, `ok N` or `no N` for a step, and `no start`.
 
     A refused step is asked for once more, as the daemon does, and then let go together with what needs it.
     """
