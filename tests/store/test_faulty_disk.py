@@ -92,7 +92,7 @@ def check(path, notes, *, died=False):
 
 
 def live_through(disk, folder, way, start):
-    """Live the story once for each n, and check what each life left; return how many were refused something."""
+    """Live the story once for each n, and check what each life left; return how many had a refusal."""
     refused = 0
     calls = count_calls(disk, folder, way(1).kinds)
     stride = max(1, calls // CASES)
