@@ -1,14 +1,13 @@
 """Carry out an administrator's commands and answer each with its transaction."""
 
 import json
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rkllm_mqtt.core.answers import encode
 from rkllm_mqtt.core.topics import Topics
-from rkllm_mqtt.logs import get_logger
+from rkllm_mqtt.logs import get_logger, set_level
 from rkllm_mqtt.mqtt.messages import Outbound
 
 log = get_logger(__name__)
@@ -91,5 +90,5 @@ async def log_level(arguments: Arguments) -> Mapping[str, Any]:
     level = text_argument(arguments, "level")
     if level not in _LEVELS:
         raise CommandRefused(f"level must be one of {', '.join(_LEVELS)}")
-    logging.getLogger("rkllm_mqtt").setLevel(level.upper())
+    set_level(level)
     return {"level": level}

@@ -9,6 +9,7 @@ import contextlib
 import gc
 import signal
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from rkllm_mqtt.admin import Admin
@@ -22,6 +23,7 @@ from rkllm_mqtt.deadlines import Deadlines
 from rkllm_mqtt.discovery import Discovery, build_topics
 from rkllm_mqtt.dispatcher import Dispatcher
 from rkllm_mqtt.gate import Gate
+from rkllm_mqtt.host.servicemanager import ServiceManager
 from rkllm_mqtt.intake.neighbours import Neighbours
 from rkllm_mqtt.intake.parsing import RequestParser
 from rkllm_mqtt.intake.reception import Reception
@@ -37,12 +39,14 @@ from rkllm_mqtt.outcomes import Outcomes
 from rkllm_mqtt.positions import Positions
 from rkllm_mqtt.recovery import recover_jobs
 from rkllm_mqtt.recurring.service import Recurring
+from rkllm_mqtt.reload import Reload
 from rkllm_mqtt.renderers import build_renderers
 from rkllm_mqtt.reporter import Reporter, Views
 from rkllm_mqtt.router import Router
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.scheduler import Scheduler
 from rkllm_mqtt.store.journal import Journal
+from rkllm_mqtt.supervision import Supervision
 from rkllm_mqtt.upkeep import Upkeep
 from rkllm_mqtt.views import DaemonViews
 
@@ -59,7 +63,21 @@ _HEADROOM_BYTES = 2_048
 class Daemon:
     """One running daemon."""
 
-    def __init__(self, config: Config, journal: Journal) -> None:
+    def __init__(
+        self,
+        config: Config,
+        journal: Journal,
+        manager: ServiceManager | None = None,
+        read: Callable[[], Config] | None = None,
+    ) -> None:
+        """Build the parts; nothing runs before `run`.
+
+        Args:
+            config: Of this daemon.
+            journal: Open.
+            manager: Who supervises us; None is nobody.
+            read: Reads the configuration again at SIGHUP.
+        """
         self._config = config
         self._journal = journal
         self._stop = asyncio.Event()
@@ -80,6 +98,9 @@ class Daemon:
         self._pressure = BackPressure(lambda: self._session.unsent_bytes, self._slot.hold, self._slot.release)
         self._upkeep = Upkeep(journal, limits.id_retention_s)
         self._gate = Gate(self._slot, journal, config, lambda: self._upkeep.frees_in_s)
+        self._supervision = Supervision(
+            manager or ServiceManager(), journal.answer, self._overdue, lambda: self._views.status_line()
+        )
         self._session = Session(
             config.mqtt,
             client_id=journal.meta["client_id"],
@@ -147,6 +168,7 @@ class Daemon:
             uid=journal.meta["uid"],
             boot_id=uuid.uuid4().hex,
             accepting=lambda: self._gate.accepting,
+            unapplied=lambda: self._reload.reasons,
         )
         self._reporter = Reporter(
             self._topics,
@@ -172,10 +194,11 @@ class Daemon:
             outlook_of=self._scheduler.outlook,
             queue_length=lambda: len(self._views.staged()) + len(self._live.waiting),
         )
+        self._parser = RequestParser(config, self._slot.model_ids)
         self._reception = Reception(
             config,
             self._topics,
-            RequestParser(config, self._slot.model_ids),
+            self._parser,
             self._live,
             self._counters,
             journal,
@@ -195,6 +218,9 @@ class Daemon:
         self._discovery = Discovery(
             config, journal, self._session, self._slot, self._views.info, outcomes.note
         )
+        of_jobs = (self._parser, self._reception, self._outcomes, self._dispatcher, self._slot, self._gate)
+        changeable = (*of_jobs, self._views, self._lasts, self._upkeep)
+        self._reload = Reload(config, read, changeable, self._supervision, self._reloaded)
         self._log_topic = LogTopic(self._topics.state("log"), self._send)
         self._loaded: str | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -251,6 +277,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.ask)
         self._log_topic.install(loop)
         try:
             await self._recover()
@@ -271,6 +298,8 @@ class Daemon:
                         ("health", self._reporter.run_health()),
                         ("upkeep", self._upkeep.run()),
                         ("schedules", self._recurring.run()),
+                        ("reload", self._reload.run()),
+                        ("supervision", self._supervision.run()),
                         ("session", self._session.run()),
                     )
                 ]
@@ -302,6 +331,7 @@ class Daemon:
         log.info("recovered", waiting=len(self._live.waiting), undelivered=len(recovered.undelivered))
 
     async def _shut_down(self) -> None:
+        self._supervision.stopping(self._config.drain_timeout_s, restart=self.restart_wanted)
         log.info("stopping", running=len(self._live.in_slot), waiting=len(self._live.waiting))
         self._reception.closed = self._gate.stopping = True
         self._queue_changed()
@@ -320,6 +350,14 @@ class Daemon:
         await asyncio.gather(self._session.close([self._reporter.offline()]), self._slot.close())
 
     # between the parts
+
+    def _reloaded(self, config: Config) -> None:
+        self._config = config
+        self._reporter.tell_info()
+        self._queue_changed()
+
+    def _overdue(self) -> str | None:
+        return self._slot.overdue(asyncio.get_running_loop().time())
 
     def _neighbours(self) -> Neighbours:
         return Neighbours(
@@ -383,30 +421,3 @@ class Daemon:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-async def serve(config: Config) -> bool:
-    """Run a daemon until it is told to stop; return whether it is to be started again.
-
-    Raises:
-        ConfigError: The configuration cannot be used.
-        StoreError: The journal cannot be opened.
-    """
-    limits = config.limits
-    journal = await Journal.open(
-        config.journal.path,
-        ballast_mb=config.journal.ballast_mb,
-        redelivery_window_s=limits.redelivery_window_s,
-    )
-    try:
-        for key, value in (
-            ("uid", uuid.uuid4().hex),
-            ("client_id", f"rkllm-mqtt-{config.node}-{uuid.uuid4().hex[:12]}"),
-        ):
-            if key not in journal.meta:
-                await journal.set_meta(key, value)
-        daemon = Daemon(config, journal)
-        await daemon.run()
-        return daemon.restart_wanted
-    finally:
-        await journal.close()

@@ -100,6 +100,10 @@ class Dispatcher:
         """Return the jobs in the slot, the running one first."""
         return iter(self._turns)
 
+    def apply(self, config: Config) -> None:
+        """Take over a changed configuration."""
+        self._config = config
+
     def wake(self) -> None:
         """Something has changed: a job came, the slot is ready, a pause ended."""
         self._wake.set()

@@ -20,12 +20,16 @@ class Gate:
         """Keep the arguments; `frees_in_s` says when jobs are removed from the journal next."""
         self._slot = slot
         self._journal = journal
-        self._retry_after_s = config.runtime.restart_max_s
-        self._journal_mb = config.limits.journal_mb
         self._frees_in_s = frees_in_s
+        self.apply(config)
         self.draining = False
         """An administrator wants the queue worked off."""
         self.stopping = False
+
+    def apply(self, config: Config) -> None:
+        """Take over a changed configuration."""
+        self._retry_after_s = config.runtime.restart_max_s
+        self._journal_mb = config.limits.journal_mb
 
     @property
     def accepting(self) -> bool:
@@ -51,6 +55,8 @@ class Gate:
     def unloadable(self, model_id: str) -> Fault | None:
         """Return why a model cannot be loaded, once that has failed often enough to be believed."""
         problem = self._slot.problem
+        if self._slot.blocked and (wedge := self._slot.wedge()) is not None:
+            return Fault(Code.SLOT_FAILED, wedge.message, wedge.hint, self._retry_after_s)
         if problem is None or self._slot.load_failures < FAILED_LOADS or model_id != self._slot.wanted:
             return None
         return Fault(Code.MODEL_ERROR, problem.message, problem.hint, self._retry_after_s)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from rkllm_mqtt.config import Config
 from rkllm_mqtt.core.chat import Address
 from rkllm_mqtt.core.topics import Mailbox
 from rkllm_mqtt.logs import get_logger
@@ -33,6 +34,12 @@ class LastAnswers:
         self._clients = clients
         self._expiry: dict[tuple[str, str], float] = {}
         self._changed = asyncio.Event()
+
+    def apply(self, config: Config) -> None:
+        """Take over a changed configuration: a new time for what comes now, a new bound for all."""
+        self._ttl_s, self._clients = config.limits.last_ttl_s, config.limits.last_clients
+        while len(self._expiry) > self._clients:
+            self._clear(next(iter(self._expiry)))
 
     async def recover(self) -> None:
         """Learn which topics an earlier process has left retained."""

@@ -108,14 +108,32 @@ def configure_logging(level: str = "info", stream: TextIO | None = None) -> None
         level: debug, info, warning or error.
         stream: Where the lines go.
     """
-    journald = "JOURNAL_STREAM" in os.environ and stream is None
-    target = logging.StreamHandler(stream or sys.stderr)
-    target.setFormatter(EventFormatter(journald=journald))
+    out = stream or sys.stderr
+    target = logging.StreamHandler(out)
+    target.setFormatter(EventFormatter(journald=_is_journal(out, os.environ)))
     for name, least in (("rkllm_mqtt", level.upper()), ("asyncio", "WARNING")):
         logger = logging.getLogger(name)
         logger.handlers[:] = [target]
         logger.propagate = False
         logger.setLevel(least)
+
+
+def set_level(level: str) -> None:
+    """Show events of this level (debug, info, warning, error) and above."""
+    logging.getLogger("rkllm_mqtt").setLevel(level.upper())
+
+
+def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Return whether a stream goes to journald, which reads a priority at the start of a line.
+
+    The variable alone is no proof: it is inherited by what was started from a terminal of a service, too.
+    Source: systemd.exec(5), JOURNAL_STREAM is `device:inode` of the stream.
+    """
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def _quoted(value: object) -> str:

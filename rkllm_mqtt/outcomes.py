@@ -70,6 +70,10 @@ class Outcomes:
         self._payload_limit = payload_limit
         self._on_change = on_change
 
+    def apply(self, config: Config) -> None:
+        """Take over a changed configuration."""
+        self._config = config
+
     async def end_unrun(self, job: Job, verdict: Ended) -> None:
         """End a job that is in no run."""
         waited_ms = (self._journal.now() - job.queued_at) * 1000

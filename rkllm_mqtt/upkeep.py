@@ -2,6 +2,7 @@
 
 import asyncio
 
+from rkllm_mqtt.config import Config
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.store.errors import StoreError
 from rkllm_mqtt.store.journal import Journal
@@ -26,6 +27,10 @@ class Upkeep:
         if self._oldest is None:
             return self._retention_s
         return max(0.0, self._oldest + self._retention_s - self._journal.now()) + self._every_s
+
+    def apply(self, config: Config) -> None:
+        """Take over a changed configuration."""
+        self._retention_s = config.limits.id_retention_s
 
     async def run(self) -> None:
         """Purge every `every_s`; cancelled by the daemon's task group."""

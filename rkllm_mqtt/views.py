@@ -51,6 +51,7 @@ class DaemonViews:
         uid: str,
         boot_id: str,
         accepting: Callable[[], bool],
+        unapplied: Callable[[], list[Reason]],
     ) -> None:
         self._config = config
         self._topics = topics
@@ -65,10 +66,15 @@ class DaemonViews:
         self._uid = uid
         self._boot_id = boot_id
         self._accepting = accepting
+        self._unapplied = unapplied
         self._started_at = time.time()
         self._started = time.monotonic()
         self._board = BoardReader(config.sysfs_root)
         self._driver: str | None = None
+
+    def apply(self, config: Config) -> None:
+        """Take over a changed configuration."""
+        self._config = config
 
     def info(self) -> Mapping[str, Any]:
         """Return the static facts."""
@@ -129,6 +135,17 @@ class DaemonViews:
             return "draining"
         return "busy" if self._live.count else "idle"
 
+    def status_line(self) -> str:
+        """Return what the daemon does, in one line for the service manager."""
+        if not self._session.connected:
+            return f"no broker: {self._session.last_error or 'connecting'}"
+        waiting = f"{len(self._live.waiting)} waiting"
+        if self._slot.problem is not None:
+            return f"no model: {self._slot.problem.message} ({waiting})"
+        if self._slot.loaded is None:
+            return f"loading {self._slot.wanted} ({waiting})"
+        return f"{self.state()} with {self._slot.loaded}, {waiting}"
+
     def health(self) -> tuple[Mapping[str, Any], list[Reason]]:
         """Return the members of health, and what is wrong."""
         board, slot = self._board.read(), self._slot
@@ -176,6 +193,7 @@ class DaemonViews:
             **_quantiles("tokens_per_s", pace.tokens_per_s),
             "slot_busy_percent": round(100 * counters.busy_s / uptime, 2) if uptime else 0,
             "worker_restarts_total": self._slot.restarts,
+            "worker_recycles_total": self._slot.recycles,
             "rss_mb": rss_mb(),
             "worker_rss_mb": rss_mb(pid) if pid is not None else None,
             "uptime_s": round(uptime),
@@ -224,7 +242,8 @@ class DaemonViews:
         }
 
     def _reasons(self, disk_mb: int | None, driver: str | None) -> list[Reason]:
-        reasons = [self._slot.problem] if self._slot.problem else []
+        reasons = [reason for reason in (self._slot.wedge(), self._slot.problem) if reason]
+        reasons += self._unapplied()
         reasons += [Reason("runtime_warning", text) for text in self._slot.facts.warnings]
         if not self._journal.healthy:
             reasons.append(

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import re
 import shlex
 import sys
@@ -148,12 +149,19 @@ def test_configuring_twice_writes_once_and_nothing_reaches_the_root_logger(logge
     assert not caplog.records
 
 
-def test_under_systemd_standard_error_gets_priorities(logged, monkeypatch, capsys):
-    monkeypatch.setenv("JOURNAL_STREAM", "8:12345")
+@pytest.mark.parametrize(("is_ours", "start"), [(True, r"<4>"), (False, r"\d\d:\d\d:\d\d warning ")])
+def test_priorities_are_for_the_stream_that_goes_to_the_journal(
+    logged, monkeypatch, tmp_path, is_ours, start
+):
     logged()
-    configure_logging("info")
-    log.warning("paused", by="admin")
-    assert capsys.readouterr().err == "<4>paused by=admin\n"
+    with (tmp_path / "err").open("w") as stream:
+        status = os.fstat(stream.fileno())
+        # The variable is inherited by what an interactive service starts with its output elsewhere.
+        inode = status.st_ino if is_ours else status.st_ino + 1
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{inode}")
+        configure_logging("info", stream)
+        log.warning("paused", by="admin")
+    assert re.fullmatch(start + "paused by=admin\n", (tmp_path / "err").read_text())
 
 
 def test_records_of_other_libraries_have_no_facts():

@@ -2,7 +2,9 @@
 
 import argparse
 import asyncio
+import faulthandler
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -23,16 +25,24 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: The configuration cannot be used.
     """
-    from rkllm_mqtt.app import serve
-    from rkllm_mqtt.config import load_config
+    from rkllm_mqtt.config import Config, LogConfig, load_config
     from rkllm_mqtt.core.errors import ConfigError
     from rkllm_mqtt.logs import configure_logging, get_logger
+    from rkllm_mqtt.serving import serve
     from rkllm_mqtt.store.errors import StoreError
 
-    config = load_config(args.config)
-    configure_logging(args.log_level or config.log.level)
+    def read() -> Config:
+        config = load_config(args.config)
+        return config.model_copy(update={"log": LogConfig(level=args.log_level)} if args.log_level else {})
+
+    # Before READY a hangup means nothing yet, and must not end us.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # A watchdog ends us by SIGABRT: where each thread was is all that can be learned then.
+    faulthandler.enable()
+    config = read()
+    configure_logging(config.log.level)
     try:
-        restart = asyncio.run(serve(config))
+        restart = asyncio.run(serve(config, read))
     except StoreError as exc:
         print(f"rkllm-mqtt: {exc}", file=sys.stderr)
         if exc.hint:

@@ -129,6 +129,13 @@ class RuntimeConfig(Section):
         3, ge=1, le=100, description="A prompt in whose runs the worker was lost so often is given up."
     )
     restart_max_s: Seconds = Field(30, description="Longest pause before a worker is started again, seconds.")
+    max_worker_growth_mb: int = Field(
+        512,
+        ge=0,
+        le=1_048_576,
+        description="Growth of the worker since its first run beyond which it is replaced between two jobs, "
+        "megabytes; 0: never.",
+    )
 
 
 class JournalConfig(Section):

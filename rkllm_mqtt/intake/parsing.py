@@ -46,6 +46,11 @@ class RequestParser:
         self._model_ids = tuple(model_ids)
         self._settings = lru_cache(maxsize=config.limits.client_states)(self._find_settings)
 
+    def apply(self, config: Config) -> None:
+        """Take over a changed configuration; the models are those of before."""
+        self._config = config
+        self._settings.cache_clear()
+
     def settings(self, client: str) -> ClientConfig:
         """Return the settings of a client: of the first entry whose name matches, else the defaults."""
         return self._settings(client)

@@ -65,6 +65,11 @@ class Quota:
         self._dropped: Counter[Mailbox] = Counter()
         """Messages dropped since their clients were told."""
 
+    def apply(self, limits: LimitsConfig) -> None:
+        """Take over changed limits, and what has changed in the settings of clients."""
+        self._limits = limits
+        self._rate.cache_clear()
+
     def fault(self, client: str, *, known: bool) -> Fault | None:
         """Count a request, and return why no new one is taken of this client; None when it is.
 

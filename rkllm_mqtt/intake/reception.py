@@ -104,6 +104,11 @@ class Reception:
         self.closed = False
         """The daemon is stopping: what comes now stays with the broker and is answered after the restart."""
 
+    def apply(self, config: Config) -> None:
+        """Take over a changed configuration; the parser has taken it over before."""
+        self._config = config
+        self._quota.apply(config.limits)
+
     @property
     def backlog(self) -> int:
         """Return how many messages are between their receipt and their acknowledgement."""

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from rkllm_mqtt.core.errors import ModelUnavailable, SlotLost
 from rkllm_mqtt.logs import get_logger
@@ -17,12 +18,11 @@ from rkllm_mqtt.runtime.output import LibraryOutput
 log = get_logger(__name__)
 _library_log = get_logger("rkllm_mqtt.library")
 
-# After SIGKILL only a process that hangs inside the NPU driver stays; it is reported, not waited for.
-_KILL_WAIT_S = 10.0
 _LAST_FRAMES_S = 1.0
 _OUTPUT_BYTES = 65_536
 # A library that prints without end must not keep the event loop for itself.
 _MOST_READS = 16
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 _NOT_FOR_WORKERS = ("RKLLM_MQTT_", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
@@ -32,8 +32,19 @@ _NOT_FOR_WORKERS = ("RKLLM_MQTT_", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WA
 class WorkerProcess(asyncio.Protocol):
     """A child process that holds one model."""
 
-    def __init__(self, on_frame: Callable[[Frame], None], library_log_level: int) -> None:
+    def __init__(
+        self, on_frame: Callable[[Frame], None], library_log_level: int, kill_wait_s: float = 10.0
+    ) -> None:
+        """Keep the arguments.
+
+        Args:
+            on_frame: Takes the frames of runs.
+            library_log_level: RKLLM_LOG_LEVEL of the process.
+            kill_wait_s: Longest wait for the end of a killed process. What still is there after it hangs
+                inside the NPU driver, and is reported, not waited for.
+        """
         self._on_frame = on_frame
+        self._kill_wait_s = kill_wait_s
         self._library_log_level = library_log_level
         self._frames = FrameReader()
         self._transport: asyncio.WriteTransport | None = None
@@ -85,6 +96,17 @@ class WorkerProcess(asyncio.Protocol):
             on_error.pop_all()
         self.command(order.frame())
 
+    def memory_mb(self) -> float | None:
+        """Return what the process has taken for itself, MB of 2**20 bytes; None when that cannot be read.
+
+        Pages of files do not count: a model's embeddings are read page by page, and can be given back.
+        """
+        try:
+            resident, shared = Path(f"/proc/{self.pid}/statm").read_text().split()[1:3]
+        except (OSError, ValueError):
+            return None
+        return (int(resident) - int(shared)) * _PAGE_BYTES / 1_048_576
+
     def close_output(self) -> None:
         """Read the last words of a process that has ended, and listen no more."""
         self._read_output()
@@ -123,17 +145,20 @@ class WorkerProcess(asyncio.Protocol):
         if self._process is None:
             return True
         try:
-            await asyncio.wait_for(self._process.wait(), _KILL_WAIT_S)
+            await asyncio.wait_for(self._process.wait(), self._kill_wait_s)
         except TimeoutError:
             return False
         return True
 
     async def stop(self, timeout_s: float) -> None:
-        """End the process in order: destroy the model, then exit; kill it when that takes too long."""
+        """End the process in order: destroy the model, then exit; kill it when that takes too long.
+
+        One that was killed before is not waited for.
+        """
+        if self._process is None or self._killed is not None:
+            return
         self._stopping = True
         self.command({"op": "stop"})
-        if self._process is None:
-            return
         try:
             await asyncio.wait_for(self._process.wait(), timeout_s)
         except TimeoutError:

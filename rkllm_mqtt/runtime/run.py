@@ -117,6 +117,17 @@ class Run:
         """Return whether the worker was told to end the run."""
         return self._aborting
 
+    def expect_start(self) -> None:
+        """Nothing is before it in the worker any more: a worker that does not begin it now hangs."""
+        if self.started_at is None and not self._aborting and not self.ended.done():
+            self._arm(self._watch.silence_s)
+
+    def overdue_s(self, now: float) -> float:
+        """Return by how many seconds its clock has passed without an effect; 0 for a run that is in time."""
+        if self._timer is None or self.ended.done():
+            return 0.0
+        return max(0.0, now - (self._due if self._aborting else min(self._due, self._ends_at)))
+
     def abort(self) -> None:
         """End the run after the step in progress; the worker is killed when that does not happen in time."""
         if self._aborting or self.ended.done():
@@ -190,6 +201,8 @@ class Run:
             self._schedule()
             return
         waited_for = "between two tokens" if self.tokens else "before the first token"
+        if self.started_at is None:
+            waited_for = "before it began"
         self.timed_out = now >= self._ends_at
         self.stalled = f"the library was silent for too long {waited_for}"
         self.abort()

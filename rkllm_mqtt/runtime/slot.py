@@ -3,9 +3,11 @@
 Rule 1: at most one run is being computed and one is staged behind it; a staged run can be revoked.
 Rule 2: when a worker is gone every run in it ends with SlotLost at once, and a new worker is started.
 Rule 3: losing workers again and again, without a finished run in between, slows the restarts down.
+Rule 4: a process that hangs inside the NPU driver is reported, not waited for; a third never joins two.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ from rkllm_mqtt.core.errors import ModelUnavailable, SlotLost
 from rkllm_mqtt.core.health import Reason
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.runtime.frames import Frame
+from rkllm_mqtt.runtime.growth import Growth
 from rkllm_mqtt.runtime.order import RunOrder, find_library, load_order
 from rkllm_mqtt.runtime.process import WorkerProcess
 from rkllm_mqtt.runtime.run import Run, Watch
@@ -28,6 +31,10 @@ _FREE_RESTARTS = 3
 _FIRST_PAUSE_S = 0.5
 _STOP_S = 10.0
 _FILE_POLL_S = 0.5
+_MOST_WEDGED = 2
+"""Processes that cannot be ended, beyond which no further one is sent into the same trap."""
+_LATE_S = 10.0
+"""A clock of ours that is so late does not work: timers and loop share a thread, so both are in doubt."""
 
 
 @dataclass(slots=True)
@@ -58,6 +65,10 @@ class Slot:
         self._generation = 0
         self._losses = 0
         self._recycle = asyncio.Event()
+        self._growth = Growth(config.runtime.max_worker_growth_mb)
+        self._outdated = False
+        """The model was loaded with settings that have changed since."""
+        self._wedged: list[WorkerProcess] = []
         self._closing = False
         self._loaded_stamp: tuple[Any, ...] = ()
         self.facts = SlotFacts(simulated=find_library(config) is None)
@@ -67,6 +78,8 @@ class Slot:
         """Seconds of the event loop's clock."""
         self.ready_since: float | None = None
         self.restarts = 0
+        self.recycles = 0
+        """Workers replaced between two jobs because they had grown too large."""
         self.load_failures = 0
         """Failed loads in a row."""
         self.problem: Reason | None = None
@@ -94,7 +107,43 @@ class Slot:
     @property
     def room(self) -> int:
         """Return how many more runs the slot takes now."""
-        return DEPTH - len(self._runs) if self.loaded is not None else 0
+        if self.loaded is None or self._growth.too_large or self._outdated:
+            return 0
+        return DEPTH - len(self._runs)
+
+    @property
+    def blocked(self) -> bool:
+        """Return whether no worker is started because too many cannot be ended."""
+        return len(self.wedged) >= _MOST_WEDGED
+
+    @property
+    def wedged(self) -> tuple[int, ...]:
+        """Return the processes that were killed and did not end: they hang inside the NPU driver."""
+        self._wedged = [worker for worker in self._wedged if worker.exit_status is None]
+        return tuple(worker.pid for worker in self._wedged if worker.pid is not None)
+
+    def overdue(self, now: float) -> str | None:
+        """Return what should have ended by its own clock and has not; None when all is in time.
+
+        Args:
+            now: Seconds of the event loop's clock.
+        """
+        if any(run.overdue_s(now) > _LATE_S for run in self._runs.values()):
+            return "a run is beyond all of its clocks"
+        longest_s = self._config.runtime.load_timeout_s + _LATE_S
+        if self.loading_since is not None and now - self.loading_since > longest_s:
+            return "a load is beyond its time"
+        return None
+
+    def apply(self, config: Config) -> None:
+        """Take over a changed configuration; a model that it concerns is loaded anew between two jobs."""
+        model = self._models[self._wanted]
+        self._outdated |= not self.facts.capabilities.get("per_run_max_new_tokens") and (
+            load_order(config, model).params != load_order(self._config, model).params
+        )
+        self._config = config
+        self._growth.limit_mb = config.runtime.max_worker_growth_mb
+        self._replace_if_idle()
 
     def use(self, model_id: str) -> None:
         """Load another model; the runs in the slot must have ended."""
@@ -137,6 +186,7 @@ class Slot:
         run = Run(self._generation, order, watch, on_pieces, worker.command, worker.kill)
         self._runs[run.generation] = run
         worker.command(order.frame(run.generation))
+        self._expect_start()
         return run
 
     async def run(self) -> None:
@@ -156,9 +206,12 @@ class Slot:
         """Start a worker, wait until it is gone, and clean up after it."""
         loop = asyncio.get_running_loop()
         self._recycle.clear()
+        self._growth = Growth(self._config.runtime.max_worker_growth_mb)
+        self._outdated = False
         model_id = self._wanted
         self._loaded_stamp = self._stamp()
-        worker = self._worker = WorkerProcess(self._take, self._config.runtime.log_level)
+        runtime = self._config.runtime
+        worker = self._worker = WorkerProcess(self._take, runtime.log_level, 2 * runtime.abort_grace_s)
         self.loading_since = loop.time()
         self._on_change()
         try:
@@ -183,12 +236,17 @@ class Slot:
 
     async def _load(self, worker: WorkerProcess, model_id: str) -> None:
         loop = asyncio.get_running_loop()
+        recycle = asyncio.create_task(self._recycle.wait(), name="slot-recycle")
         try:
             async with asyncio.timeout(self._config.runtime.load_timeout_s):
-                first: set[asyncio.Future[Any]] = {worker.hello, worker.gone}
+                first: set[asyncio.Future[Any]] = {worker.hello, worker.gone, recycle}
                 await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
                 self._learn(worker)
-                await asyncio.shield(worker.ready)
+                second: set[asyncio.Future[Any]] = {worker.ready, recycle}
+                await asyncio.wait(second, return_when=asyncio.FIRST_COMPLETED)
+            if not worker.ready.done():
+                return  # another worker is wanted: a load may hang for minutes, and nobody needs it
+            worker.ready.result()
         except TimeoutError:
             worker.kill("the model did not load in time")
             self._failed(
@@ -204,8 +262,10 @@ class Slot:
             if not self._recycle.is_set():
                 self.loaded = model_id
                 self.ready_since = loop.time()
-        self.loading_since = None
-        self._on_change()
+        finally:
+            recycle.cancel()
+            self.loading_since = None
+            self._on_change()
 
     async def _until_replaced(self, worker: WorkerProcess) -> None:
         recycle = asyncio.create_task(self._recycle.wait(), name="slot-recycle")
@@ -213,24 +273,32 @@ class Slot:
             either: set[asyncio.Future[Any]] = {worker.gone, recycle}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not worker.gone.done():
-                await worker.stop(_STOP_S)
+                # Who is loading cannot obey; who has loaded must give the NPU's memory back.
+                await worker.stop(_STOP_S if worker.ready.done() else self._config.runtime.abort_grace_s)
         finally:
             recycle.cancel()
 
     def _after_exit(self, worker: WorkerProcess, ended: bool) -> None:
-        if self._closing or self._recycle.is_set():
-            return
-        self.restarts += 1
-        self._losses += 1
-        log.warning("worker_lost", pid=worker.pid, exit=worker.exit_status, losses=self._losses)
         if not ended:
-            self.problem = Reason(
-                "npu_wedged",
-                f"the model process {worker.pid} cannot be ended: it hangs inside the NPU driver",
-                "Restart the board; nothing else frees the NPU.",
-                serious=True,
-            )
+            self._wedged.append(worker)
+            log.error("npu_wedged", pid=worker.pid, processes=len(self.wedged))
+        if not self._closing and not self._recycle.is_set():
+            self.restarts += 1
+            self._losses += 1
+            log.warning("worker_lost", pid=worker.pid, exit=worker.exit_status, losses=self._losses)
         self._on_change()
+
+    def wedge(self) -> Reason | None:
+        """Return that the NPU is wedged; None when every process that was killed has ended."""
+        if not self.wedged:
+            return None
+        pids = ", ".join(map(str, self.wedged))
+        return Reason(
+            "npu_wedged",
+            f"the model process {pids} cannot be ended: it hangs inside the NPU driver",
+            "Restart the board; nothing else frees the NPU.",
+            serious=self.loaded is None,
+        )
 
     def _failed(self, exc: ModelUnavailable) -> None:
         self.load_failures += 1
@@ -260,6 +328,25 @@ class Slot:
             del self._runs[frame["gen"]]
             if frame["reason"] != "error":
                 self._losses = 0
+            self._expect_start()
+            if self._worker is not None:
+                self._growth.look(self._worker.memory_mb())
+            self._replace_if_idle()
+
+    def _expect_start(self) -> None:
+        """Let the first run's clock begin; the staged one waits for as long as that one may take."""
+        first = next(iter(self._runs.values()), None)
+        if first is not None:
+            first.expect_start()
+
+    def _replace_if_idle(self) -> None:
+        """Replace a worker that has grown too large, or whose settings have changed, when it is idle."""
+        if self.loaded is None or self._runs or not (self._growth.too_large or self._outdated):
+            return
+        if self._growth.too_large:
+            self.recycles += 1
+            log.warning("worker_recycled", pid=self.pid, grown_mb=self._growth.mb, model=self.loaded)
+        self.restart()
 
     def _lose_runs(self, lost: SlotLost) -> None:
         self.loaded = self.ready_since = None
@@ -269,6 +356,11 @@ class Slot:
 
     async def _pause(self) -> None:
         """Wait before the next worker; a changed model file or a wish for another model ends the wait."""
+        while self.blocked and not self._closing:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FILE_POLL_S):
+                    await self._recycle.wait()
+                return
         failures = max(self.load_failures, self._losses - _FREE_RESTARTS)
         if failures <= 0 or self._recycle.is_set():
             return

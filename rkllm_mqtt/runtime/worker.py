@@ -213,9 +213,19 @@ def _raise_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def _be_the_first_victim() -> None:
+    """Let a kernel without memory end us, who can be replaced, before the daemon or the broker.
+
+    The model lies in the NPU's memory, which is not counted as ours: by itself it would choose another.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
 def main() -> int:
     """Serve the daemon at the other end of the descriptor named on the command line."""
     rkllmrt.line_buffer_c_stdout()
+    _be_the_first_victim()
     return Worker(socket.socket(fileno=int(sys.argv[1]))).serve()
 
 

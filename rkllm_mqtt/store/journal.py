@@ -298,6 +298,10 @@ class Journal:
         """Return the `last` topics that are set, the first to expire first."""
         return self._writer.submit(upkeep.lasts)
 
+    def answer(self) -> Future[None]:
+        """Write nothing; resolved when the writer's thread has come to it, which shows that it lives."""
+        return self._writer.submit(lambda _connection: None)
+
     def counts(self) -> Future[dict[str, int]]:
         """Return the number of jobs in each state, and of `undelivered` outcomes."""
         return self._writer.submit(upkeep.counts)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import os
 import resource
 import signal
@@ -14,24 +13,6 @@ from rkllm_mqtt.core.errors import SlotLost
 from rkllm_mqtt.runtime.run import EndReason
 
 PLAIN, FAULTY = MODELS / "plain.sim", MODELS / "faulty.sim"
-
-
-@pytest.fixture
-def events():
-    """Every event that is logged while the test runs: name and facts."""
-    seen = []
-
-    class Keep(logging.Handler):
-        def emit(self, record):
-            seen.append((record.getMessage(), record.facts))
-
-    logger, handler = logging.getLogger("rkllm_mqtt"), Keep()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    yield seen
-    logger.removeHandler(handler)
-    logger.setLevel(level)
 
 
 @in_loop

@@ -1,0 +1,40 @@
+"""Serve: open the journal, run a daemon on it, close it whatever happens."""
+
+import uuid
+from collections.abc import Callable
+
+from rkllm_mqtt.app import Daemon
+from rkllm_mqtt.config import Config
+from rkllm_mqtt.host.servicemanager import ServiceManager
+from rkllm_mqtt.store.journal import Journal
+
+
+async def serve(config: Config, read: Callable[[], Config] | None = None) -> bool:
+    """Run a daemon until it is told to stop; return whether it is to be started again.
+
+    Args:
+        config: Of the daemon.
+        read: Reads the configuration again at SIGHUP.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+        StoreError: The journal cannot be opened.
+    """
+    limits = config.limits
+    journal = await Journal.open(
+        config.journal.path,
+        ballast_mb=config.journal.ballast_mb,
+        redelivery_window_s=limits.redelivery_window_s,
+    )
+    try:
+        for key, value in (
+            ("uid", uuid.uuid4().hex),
+            ("client_id", f"rkllm-mqtt-{config.node}-{uuid.uuid4().hex[:12]}"),
+        ):
+            if key not in journal.meta:
+                await journal.set_meta(key, value)
+        daemon = Daemon(config, journal, ServiceManager.from_environ(), read)
+        await daemon.run()
+        return daemon.restart_wanted
+    finally:
+        await journal.close()

@@ -1,0 +1,120 @@
+"""The promise of `reload.py`: SIGHUP changes what can change and says what cannot; a mistake nothing."""
+
+import signal
+import time
+
+import pytest
+import yaml
+from live_client import PATIENCE_S
+
+
+class Running:
+    """A daemon whose file can be changed."""
+
+    def __init__(self, launch):
+        self.daemon, self.watcher = launch(runtime={"restart_max_s": 1})
+        self.settings = yaml.safe_load(self.daemon.config_file.read_text())
+        self.read = 0
+
+    def topic(self, name):
+        return f"rkllm/{self.daemon.node}/{name}"
+
+    def change(self, text=None, **settings):
+        """Write the file, send SIGHUP, wait until the daemon has said what it made of it."""
+        changed = {
+            key: {**self.settings.get(key, {}), **value}
+            if isinstance(value, dict) and key != "presets"
+            else value
+            for key, value in settings.items()
+        }
+        self.daemon.config_file.write_text(text or yaml.safe_dump({**self.settings, **changed}))
+        self.daemon.process.send_signal(signal.SIGHUP)
+        self.read += 1
+        until = time.monotonic() + PATIENCE_S
+        while self.daemon.log.count("config_reloaded") + self.daemon.log.count("config_refused") < self.read:
+            assert time.monotonic() < until, self.daemon.log
+            assert self.daemon.process.poll() is None, self.daemon.log
+            self.watcher.wait_next(0.1)
+
+    def until(self, name, holds):
+        """Return the newest state of a topic when it is as wanted."""
+        until = time.monotonic() + PATIENCE_S
+        while not holds(newest := self.watcher.on(self.topic(name))[-1].json):
+            assert time.monotonic() < until, newest
+            self.watcher.wait_next(1)
+        return newest
+
+    def ask(self, client, request_id, payload):
+        """Return the outcome of a request."""
+        box = self.daemon.client(client)
+        self.watcher.publish(f"{box}/request/{request_id}", payload)
+        return self.watcher.reply(f"{box}/reply/{request_id}")
+
+
+@pytest.fixture
+def running(launch):
+    return Running(launch)
+
+
+def reasons(health):
+    return {reason["code"]: reason["message"] for reason in health["reasons"]}
+
+
+def test_limits_presets_and_clients_change_without_a_restart(running):
+    pid = running.daemon.process.pid
+    assert running.ask("app", "q1", {"prompt": "say: " + "x" * 400}).json["status"] == "ok"
+    running.change(
+        limits={"request_bytes": 300, "max_tokens": 9, "client_waiting": 7},
+        presets={"calm": {"temperature": 0.1}},
+    )
+    info = running.until("info", lambda info: info["presets"] == ["calm"])
+    limits = info["limits"]
+    assert (limits["request_bytes"], limits["max_tokens"], limits["client_waiting"]) == (300, 9, 7)
+    assert running.ask("app", "q2", {"prompt": "say: " + "x" * 400}).json["error"]["code"] == "too_large"
+    assert "calm" in running.ask("app", "q3", {"prompt": "hi", "preset": "balanced"}).json["error"]["hint"]
+    assert running.ask("app", "q4", {"prompt": "count to 60"}).json["usage"]["completion_tokens"] == 9
+    running.change(limits={"requests_per_s": 0.001, "requests_burst": 1, "requests_burst_alone": 1})
+    assert [running.ask("app2", name, {"prompt": "say: a"}).json["error"] for name in ("a", "b")][1][
+        "code"
+    ] == ("rate_limited")
+    running.change(clients=[{"name": "esp-*", "format": "text"}])
+    # What was an object of JSON is a text from now on.
+    assert running.ask("esp-1", "q5", b'{"a": 1}').payload.startswith(b"You said")
+    assert running.daemon.process.pid == pid
+    assert "config_reloaded changed=limits.client_waiting,limits.max_tokens," in running.daemon.log
+
+
+def test_what_needs_a_restart_is_told_until_it_is_taken_back(running):
+    running.change(mqtt={"keepalive_s": 77}, delta_interval_ms=7)
+    assert "config_needs_restart keys=mqtt.keepalive_s\n" in running.daemon.log
+    health = running.until("health", lambda health: "restart_needed" in reasons(health))
+    assert reasons(health)["restart_needed"] == "changed in the file, not yet in force: mqtt.keepalive_s"
+    assert health["status"] == "degraded"
+    assert running.ask("app", "q1", {"prompt": "say: hello"}).json["text"] == "hello"
+    running.change(delta_interval_ms=7)
+    running.until("health", lambda health: health["status"] == "healthy")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("limits: {queue_length: many}", "limits.queue_length"),
+        ("limits: [", "not valid YAML"),
+        ("lmits: {}", "lmits"),
+    ],
+)
+def test_a_file_with_a_mistake_changes_nothing_and_says_where_it_is(running, text, said):
+    running.change(text)
+    health = running.until("health", lambda health: "config_invalid" in reasons(health))
+    assert said in reasons(health)["config_invalid"]
+    assert "config.yaml:1" in reasons(health)["config_invalid"]
+    assert running.ask("app", "q1", {"prompt": "say: hello"}).json["text"] == "hello"
+    running.change()
+    running.until("health", lambda health: health["status"] == "healthy")
+
+
+def test_a_file_that_is_gone_changes_nothing(running):
+    running.daemon.config_file.unlink()
+    running.daemon.process.send_signal(signal.SIGHUP)
+    running.until("health", lambda health: "config_invalid" in reasons(health))
+    assert running.daemon.process.poll() is None
