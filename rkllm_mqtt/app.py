@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 from rkllm_mqtt.admin import Admin
-from rkllm_mqtt.backpressure import BackPressure
 from rkllm_mqtt.commanding import build_commands
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.confirmations import Confirmations
@@ -45,6 +44,7 @@ from rkllm_mqtt.reporter import Reporter, Views
 from rkllm_mqtt.router import Router
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.scheduler import Scheduler
+from rkllm_mqtt.sender import Sender
 from rkllm_mqtt.store.journal import Journal
 from rkllm_mqtt.supervision import Supervision
 from rkllm_mqtt.upkeep import Upkeep
@@ -52,12 +52,7 @@ from rkllm_mqtt.views import DaemonViews
 
 log = get_logger(__name__)
 
-_EVENTS_KEPT = 200
-"""QoS 1 messages in the session's memory beyond which events are dropped while the broker is away."""
 _FAREWELL_S = 3.0
-_LARGEST_PAYLOAD = 256 * 1024 * 1024
-_HEADROOM_BYTES = 2_048
-"""For the topic and the properties of a packet."""
 
 
 class Daemon:
@@ -95,7 +90,7 @@ class Daemon:
         )
         self._live, self._counters = LiveJobs(), Counters()
         self._slot = Slot(config, self._slot_changed)
-        self._pressure = BackPressure(lambda: self._session.unsent_bytes, self._slot.hold, self._slot.release)
+        self._sender = Sender(lambda: self._session, self._slot.hold, self._slot.release)
         self._upkeep = Upkeep(journal, limits.id_retention_s)
         self._gate = Gate(self._slot, journal, config, lambda: self._upkeep.frees_in_s)
         self._supervision = Supervision(
@@ -136,7 +131,7 @@ class Daemon:
             self._counters,
             journal,
             post=self._outbox.post,
-            payload_limit=self._payload_limit,
+            payload_limit=self._sender.payload_limit,
             on_change=self._queue_changed,
         )
         self._scheduler = Scheduler(self._live, self._slot, journal, remembered=limits.client_states)
@@ -149,7 +144,7 @@ class Daemon:
             Orders(build_renderers(self._slot)),
             outcomes,
             self._scheduler,
-            send=self._send,
+            send=self._sender.send,
             unloadable=self._gate.unloadable,
             on_change=self._queue_changed,
         )
@@ -184,13 +179,13 @@ class Daemon:
         )
         self._positions = Positions(
             self._live,
-            self._send,
+            self._sender.send,
             first=self._scheduler.first,
             loading_since=lambda: self._slot.loading_since,
         )
         self._confirmations = Confirmations(
             config.node,
-            self._send,
+            self._sender.send,
             outlook_of=self._scheduler.outlook,
             queue_length=lambda: len(self._views.staged()) + len(self._live.waiting),
         )
@@ -202,7 +197,7 @@ class Daemon:
             self._live,
             self._counters,
             journal,
-            Rejections(config.node, self._counters, self._send),
+            Rejections(config.node, self._counters, self._sender.send),
             self._neighbours(),
         )
         self._router = Router(
@@ -221,7 +216,7 @@ class Daemon:
         of_jobs = (self._parser, self._reception, self._outcomes, self._dispatcher, self._slot, self._gate)
         changeable = (*of_jobs, self._views, self._lasts, self._upkeep)
         self._reload = Reload(config, read, changeable, self._supervision, self._reloaded)
-        self._log_topic = LogTopic(self._topics.state("log"), self._send)
+        self._log_topic = LogTopic(self._topics.state("log"), self._sender.send)
         self._loaded: str | None = None
         self._background: set[asyncio.Task[None]] = set()
 
@@ -371,7 +366,7 @@ class Daemon:
             refusal=self._gate.refusal,
             capabilities=lambda: self._slot.facts.capabilities or None,
             frees_in_s=self._scheduler.frees_in_s,
-            send=self._send,
+            send=self._sender.send,
         )
 
     def _connected(self, connection: Connection) -> None:
@@ -385,25 +380,10 @@ class Daemon:
     def _session_lost(self, token: str) -> None:
         self._spawn(self._outcomes.note(lambda: self._journal.set_meta("session", token)))
 
-    def _send(self, message: Outbound) -> bool:
-        """Publish an event or a delta; it is dropped while the broker is away."""
-        if message.qos == 0:
-            sent = self._session.send(message)
-            self._pressure.sent()
-            return sent
-        # Events that belong to messages of a connection that is still being set up are worth keeping too.
-        if not self._session.connected and self._session.unacknowledged > _EVENTS_KEPT:
-            return False
-        self._session.publish(message)
-        return True
-
     def _queued(self, job: Job) -> None:
         self._deadlines.watch(job)
         self._dispatcher.arrived(job)
         self._queue_changed()
-
-    def _payload_limit(self) -> int:
-        return (self._session.maximum_packet_bytes or _LARGEST_PAYLOAD) - _HEADROOM_BYTES
 
     def _queue_changed(self) -> None:
         self._reporter.changed()

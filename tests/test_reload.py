@@ -99,7 +99,7 @@ def test_what_needs_a_restart_is_told_until_it_is_taken_back(running):
     [
         ("limits: {queue_length: many}", "limits.queue_length"),
         ("limits: [", "not valid YAML"),
-        ("lmits: {}", "lmits"),
+        ("models_: []", "models_"),
     ],
 )
 def test_a_file_with_a_mistake_changes_nothing_and_says_where_it_is(running, text, said):

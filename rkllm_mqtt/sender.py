@@ -1,0 +1,41 @@
+"""Send what may be lost: events and deltas, which nobody waits for when the broker is away."""
+
+from collections.abc import Callable
+
+from rkllm_mqtt.backpressure import BackPressure
+from rkllm_mqtt.mqtt.messages import Outbound
+from rkllm_mqtt.mqtt.session import Session
+
+_EVENTS_KEPT = 200
+"""QoS 1 messages in the session's memory beyond which events are dropped while the broker is away."""
+_LARGEST_PAYLOAD = 256 * 1024 * 1024
+_HEADROOM_BYTES = 2_048
+"""For the topic and the properties of a packet."""
+
+
+class Sender:
+    """Publishes events and deltas through the session, and slows the library down when they pile up."""
+
+    def __init__(
+        self, session: Callable[[], Session], hold: Callable[[], None], release: Callable[[], None]
+    ) -> None:
+        """Keep the arguments; `hold` and `release` stop the library and let it go on."""
+        self._session = session
+        self._pressure = BackPressure(lambda: session().unsent_bytes, hold, release)
+
+    def send(self, message: Outbound) -> bool:
+        """Publish an event or a delta; it is dropped while the broker is away."""
+        session = self._session()
+        if message.qos == 0:
+            sent = session.send(message)
+            self._pressure.sent()
+            return sent
+        # Events that belong to messages of a connection that is still being set up are worth keeping too.
+        if not session.connected and session.unacknowledged > _EVENTS_KEPT:
+            return False
+        session.publish(message)
+        return True
+
+    def payload_limit(self) -> int:
+        """Return the largest payload that the broker takes, bytes."""
+        return (self._session().maximum_packet_bytes or _LARGEST_PAYLOAD) - _HEADROOM_BYTES
