@@ -135,7 +135,7 @@ class Writer:
             return
         try:
             self._store_clock(connection)
-            self.used_bytes = used_bytes(connection)
+            self._measure(connection)
             self._answer([(self._opened, None, None)])
             self._serve(connection)
             self._store_clock(connection)
@@ -203,10 +203,15 @@ class Writer:
         if has_changed:
             self._stored_clock_at = time.monotonic()
             self.commits += 1
-            self.used_bytes = used_bytes(connection)
+            self._measure(connection)
             self.last_commit_ms = (time.perf_counter() - started) * 1000
             self._succeeded()
         return answers
+
+    def _measure(self, connection: sqlite3.Connection) -> None:
+        # What was committed is told all the same when the disk cannot be read just now.
+        with contextlib.suppress(sqlite3.Error):
+            self.used_bytes = used_bytes(connection)
 
     def _bury(self, connection: sqlite3.Connection, error: sqlite3.Error) -> None:
         """Write over what a failed commit may have left in the log, before anybody hears that it failed.
