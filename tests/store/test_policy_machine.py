@@ -14,7 +14,7 @@ from live_jobs import address, request
 
 from rkllm_mqtt.core.job import TRANSITIONS, Delivery, JobEvent, JobState, Priority, after
 from rkllm_mqtt.core.live import LiveJobs
-from rkllm_mqtt.core.policy import Retry, after_slot_lost, choose_next
+from rkllm_mqtt.core.policy import Retry, after_slot_lost
 from rkllm_mqtt.recovery import revive
 from rkllm_mqtt.store.admission import NewJob
 from rkllm_mqtt.store.jobs import ENDS
@@ -26,7 +26,7 @@ OUTCOMES = (b"short", b"x" * 30_000)
 LEGAL = {(None, "waiting")} | {(state.value, after.value) for (state, _), after in TRANSITIONS.items()}
 WORK = st.tuples(
     st.sampled_from(
-        ["submit", "submit", "start", "start", "complete", "lose", "cancel", "expire", "deliver"]
+        ["submit", "submit", "start", "start", "complete", "lose", "preempt", "cancel", "expire", "deliver"]
     ),
     st.integers(0, 9),
 )
@@ -55,6 +55,7 @@ class PolicyMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.folder = Path(tempfile.mkdtemp(prefix="journal-"))
         self.lives = 0
+        self.now = 0.0
         self.rows: dict[int, Row] = {}
         self.live = LiveJobs()
         self.seen: dict[int, str | None] = {}
@@ -99,7 +100,7 @@ class PolicyMachine(RuleBasedStateMachine):
             return self.submit(number)
         if work == "start":
             return self.start() if running is None else None
-        if work in ("complete", "lose"):
+        if work in ("complete", "lose", "preempt"):
             return None if running is None else getattr(self, work)(running, OUTCOMES[number % 2])
         if work == "deliver":
             seqs = [seq for seq, row in self.rows.items() if row.state in ENDS]
@@ -130,16 +131,28 @@ class PolicyMachine(RuleBasedStateMachine):
         return admit()
 
     def start(self):
-        job = choose_next(self.live.waiting)
+        job = self.live.policy.choose(self.tick())
         assert (job is None) == (len(self.live.waiting) == 0)
         if job is None:
             return None
         row = self.rows[job.seq]
         assert row.state is JobState.WAITING
         assert row.crashes < MAX_ATTEMPTS
+        self.live.policy.claim(job, 1.0, self.now)
         self.live.take(job)
+        self.live.policy.begin(job, self.now)
         self.rows[job.seq] = replace(row, state=JobState.RUNNING, attempt=row.attempt + 1)
         return self.journal.claim(job.seq, row.attempt + 1)
+
+    def tick(self):
+        self.now += 1.0
+        return self.now
+
+    def leave_slot(self, seq):
+        job = self.live.by_seq(seq)
+        if job in self.live.in_slot:
+            self.live.policy.settle(job, 1.5, self.tick())
+        return job
 
     def complete(self, seq, outcome):
         return self.end(seq, JobEvent.COMPLETED, outcome)
@@ -148,13 +161,22 @@ class PolicyMachine(RuleBasedStateMachine):
         row = self.rows[seq]
         if not isinstance(after_slot_lost(row.crashes + 1, MAX_ATTEMPTS, "killed"), Retry):
             return self.end(seq, JobEvent.GAVE_UP, outcome)
-        self.live.put_back(self.live.by_seq(seq))
+        self.live.put_back(self.leave_slot(seq))
         self.rows[seq] = replace(row, state=JobState.WAITING, crashes=row.crashes + 1)
         return self.journal.requeue(seq, row.crashes + 1)
 
+    def preempt(self, seq, _):
+        """Something of a higher class waits, or the running class has had its share."""
+        if not self.live.policy.should_preempt(99, self.tick()):
+            return None
+        row = self.rows[seq]
+        self.live.put_back(self.leave_slot(seq))
+        self.rows[seq] = replace(row, state=JobState.WAITING)
+        return self.journal.requeue(seq, row.crashes)
+
     def end(self, seq, event, outcome):
         row = self.rows[seq]
-        self.live.forget(self.live.by_seq(seq))
+        self.live.forget(self.leave_slot(seq))
         self.rows[seq] = replace(
             row, state=after(row.state, event), outcome=outcome, delivery=Delivery.PENDING
         )
