@@ -396,6 +396,8 @@ class Dispatcher:
         produced = Produced(
             answer.text, answer.thinking, turn.usage(pace), timing, answer.deltas, answer.tool_calls
         )
+        if verdict.fault is None and turn.end is not None:
+            self._orders.remember(job, turn.rendered, answer, turn.end.written)
         await self._outcomes.end(job, verdict, produced)
         if self._scheduler.worth_keeping:
             await self._outcomes.note(self._scheduler.keep)

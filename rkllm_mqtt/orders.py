@@ -3,15 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rkllm_mqtt.answer import Answer
 from rkllm_mqtt.content.shape import request_again, request_for
 from rkllm_mqtt.core.chat import ChatRequest
+from rkllm_mqtt.core.replays import Replays
+from rkllm_mqtt.core.thinking import ThinkingSplitter
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.render.renderer import Rendered, Renderer
 from rkllm_mqtt.runtime.order import CallOrder, RunOrder
 
+_REPLAYED_BYTES = 2 * 1024 * 1024
+"""About 2,000 answers of a few sentences."""
+
 
 class Orders:
-    """Renders the conversations of jobs.
+    """Renders the conversations of jobs; knows the latest answers as the model wrote them.
 
     Args:
         renderers: By model id.
@@ -19,6 +25,7 @@ class Orders:
 
     def __init__(self, renderers: Mapping[str, Renderer]) -> None:
         self._renderers = renderers
+        self._replays = Replays(_REPLAYED_BYTES)
 
     def make(self, job: Job) -> tuple[Rendered, RunOrder]:
         """Return the prompt of a job and the order to run it.
@@ -28,12 +35,14 @@ class Orders:
         """
         request = job.request
         offered = request.tools if request.tool_choice != "none" else ()
+        messages = _messages(job)
         rendered = self._renderers[request.model].render(
-            _messages(job),
+            messages,
             tools=offered,
             thinking=request.thinking,
             must_call=request.tool_choice == "required",
             tool=request.tool_name,
+            replays=self._replays.find(job.key[:2], messages),
         )
         order = RunOrder(
             prompt=rendered.text,
@@ -47,6 +56,24 @@ class Orders:
             calls=_calls(request, offered, rendered),
         )
         return rendered, order
+
+    def remember(self, job: Job, rendered: Rendered, answer: Answer, written: str | None) -> None:
+        """Keep an answer as the model wrote it: its sender may send it back as a part of the conversation.
+
+        Args:
+            job: Which has ended well.
+            rendered: Its prompt.
+            answer: As its sender gets it.
+            written: By the model, from the end of the prompt to its own end; None where that is the text.
+        """
+        if job.request.response_format is not None or (job.request.stop and written is not None):
+            return  # only its JSON was sent; or it may go on behind the sender's own stop string
+        said = answer.text
+        if written is not None:
+            splitter = ThinkingSplitter(rendered.opens_thinking)
+            parts = splitter.feed(written) + splitter.flush()
+            said = rendered.begun + "".join(text for kind, text in parts if kind == "text")
+        self._replays.keep(job.key[:2], answer.text, answer.tool_calls, said)
 
 
 def _messages(job: Job) -> Sequence[Mapping[str, Any]]:

@@ -21,7 +21,10 @@ _WRITTEN_FIRST = ("type", "function", "name", "description", "parameters")
 
 
 def canonical_messages(
-    messages: Sequence[Mapping[str, object]], system: str | None, clean: Neutraliser
+    messages: Sequence[Mapping[str, object]],
+    system: str | None,
+    clean: Neutraliser,
+    replays: Mapping[int, str] | None = None,
 ) -> list[dict[str, object]]:
     """Return messages as templates expect them: text content, arguments as objects, absent keys left out.
 
@@ -31,19 +34,21 @@ def canonical_messages(
         messages: As in the OpenAI chat API, at least one.
         system: Comes first when no message has the role system.
         clean: Applied to every string that a sender chose.
+        replays: By the place of an assistant's message what the model wrote for it: kept in `written`.
 
     Raises:
         RenderError: A role, content or tool call of another shape.
     """
     if not messages:
         raise _refusal("there are no messages")
-    rows = list(messages)
-    if system and not any(row.get("role") == "system" for row in rows):
-        rows.insert(0, {"role": "system", "content": system})
     called: dict[object, object] = {}
     canonical: list[dict[str, object]] = []
-    for place, row in enumerate(rows):
+    if system and not any(row.get("role") == "system" for row in messages):
+        canonical.append({"role": "system", "content": clean.text(system)})
+    for place, row in enumerate(messages):
         message = _canonical_message(row, place, clean)
+        if replays and place in replays and message["role"] == "assistant":
+            message["written"] = speakable(replays[place])
         for call in _calls_of(message):
             called[call.get("id")] = call["name"]
         # The API names a result's tool by the id of its call only; some templates want the name.
@@ -86,6 +91,14 @@ def spellings_of(messages: Sequence[dict[str, object]], source: str) -> Iterator
     for empty in (None, "") if _ASKS_FOR_NULL.search(source) else ("",):
         for as_text in (False, True):
             yield [_spelled(message, empty, as_text) for message in messages]
+
+
+def replayed(messages: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+    """Return canonical messages with what the model wrote in the place of content and calls."""
+    return [
+        {"role": message["role"], "content": message["written"]} if "written" in message else message
+        for message in messages
+    ]
 
 
 def text_of(message: Mapping[str, object], place: int = 0) -> str:

@@ -8,6 +8,7 @@ Rule 2: within a template nothing that a sender wrote can become a special token
 Rule 3: one turn more leaves the earlier prompt as the beginning of the new one, in each of our own templates.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +17,14 @@ from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError
 
 from rkllm_mqtt.content.dialects import begun_call
 
-from .conversation import canonical_messages, canonical_tools, last_user_text, raw_text, spellings_of
+from .conversation import (
+    canonical_messages,
+    canonical_tools,
+    last_user_text,
+    raw_text,
+    replayed,
+    spellings_of,
+)
 from .environment import RaisedByTemplate, TemplateSandbox
 from .errors import RenderError
 from .markers import TURN_ENDS, Neutraliser
@@ -91,6 +99,7 @@ class Renderer:
         thinking: bool = False,
         must_call: bool = False,
         tool: str | None = None,
+        replays: Mapping[int, str] | None = None,
     ) -> Rendered:
         """Return the prompt that asks for the assistant's next message.
 
@@ -101,6 +110,8 @@ class Renderer:
             thinking: Ask a model with a switch to think.
             must_call: The answer has to be a call of a tool; a model with a switch does not think before it.
             tool: Of this one.
+            replays: What this model itself wrote for messages of the assistant, by their place. It is written
+                as it is, so it must never come from a sender.
 
         Raises:
             RenderError: The conversation has another shape, the template refuses it or fails, or the prompt
@@ -109,7 +120,7 @@ class Renderer:
         if tools and not (self._templates and self._chat.takes_tools):
             raise self._without_tools()
         if self._templates:
-            text = self._run_template(messages, tools, thinking and not must_call)
+            text = self._run_template(messages, tools, thinking and not must_call, replays or {})
         elif self._mode == "runtime":
             text = last_user_text(messages, self._clean)
         else:
@@ -129,11 +140,15 @@ class Renderer:
         messages: Sequence[Mapping[str, object]],
         tools: Sequence[Mapping[str, object]],
         thinking: bool,
+        replays: Mapping[int, str],
     ) -> str:
-        variables = self._variables(messages, tools, thinking)
+        variables = self._variables(messages, tools, thinking, replays)
         template = self._templates[bool(tools)]
         if self._chat.label in FAMILIES:
             return self._generate(template, variables)
+        if replays:
+            with contextlib.suppress(RenderError):  # where it misses the calls it gets the message as it came
+                return self._generate(template, {**variables, "messages": replayed(variables["messages"])})
         first_error: RenderError | None = None
         for spelled in spellings_of(variables["messages"], self._chat.source):
             try:
@@ -171,12 +186,13 @@ class Renderer:
         messages: Sequence[Mapping[str, object]],
         tools: Sequence[Mapping[str, object]],
         thinking: bool,
+        replays: Mapping[int, str],
     ) -> dict[str, Any]:
         thinks = self._thinking == "always" or (thinking and self._thinking == "switch")
         try:
             return {
                 **self._chat.tokens,
-                "messages": canonical_messages(messages, self._system, self._clean),
+                "messages": canonical_messages(messages, self._system, self._clean, replays),
                 "tools": canonical_tools(tools, self._clean) or None,
                 "add_generation_prompt": True,
                 "enable_thinking": thinks,

@@ -45,11 +45,15 @@ class Generation:
         self._text_stops = StopFilter(order["text_stops"])
         self._calls = _call_parser(order["calls"])
         self._pieces: list[str | list[str] | dict[str, str]] = []
+        self._written: list[str] = []
+        self._shown: list[str] = []
         self._tokens = 0
         self._silent = 0
         self._sent_at = float("-inf")
         self._late = threading.Event()
         self._flusher: threading.Thread | None = None
+        self._shown_whole = True
+        """Neither thoughts nor calls were taken out of the text."""
         self._reason: str | None = None
         self._entered = False
         self._first_token_at: float | None = None
@@ -85,6 +89,7 @@ class Generation:
             "run_ms": (ended - began) * 1000,
             "prefill_ms": None if first is None else (first - began) * 1000,
             "generate_ms": None if first is None else (ended - first) * 1000,
+            "written": self._all_written(),
             **end,
         }
 
@@ -160,6 +165,7 @@ class Generation:
             self._tokens += 1
             piece = self._utf8.feed(raw)
             if piece:
+                self._written.append(piece)
                 self._show(self._stops.feed(piece))
             if self._stopped():
                 self._reason = "stop"
@@ -175,6 +181,13 @@ class Generation:
         if self._reason is not None:
             self._model.abort()
 
+    def _all_written(self) -> str | None:
+        """Return what the model wrote up to the family's stop; None where just that was shown."""
+        written = "".join(self._written)
+        if self._stops.stopped is not None:
+            written = written[: written.rfind(self._stops.stopped)]
+        return None if self._shown_whole and written == "".join(self._shown) else written
+
     def _stopped(self) -> bool:
         """Return whether what came so far is the whole answer."""
         if self._calls is not None and self._calls.ended:
@@ -188,6 +201,7 @@ class Generation:
 
     def _add(self, kind: str, text: str) -> None:
         if kind == "thinking":
+            self._shown_whole = False
             self._pieces.append([text])
         elif self._calls is None:
             self._add_text(text)
@@ -199,11 +213,13 @@ class Generation:
             if isinstance(part, str):
                 self._add_text(part)
             elif self._text_stops.stopped is None:
+                self._shown_whole = False
                 self._pieces.append({"name": part.name, "arguments": part.arguments})
 
     def _add_text(self, text: str) -> None:
         text = self._text_stops.feed(text)
         if text:
+            self._shown.append(text)
             self._pieces.append(text)
 
     def _flush(self, now: float) -> None:
@@ -251,6 +267,7 @@ class Generation:
                 self._add_parsed(self._calls.flush(complete=self._reason == "stop"))
             rest = self._text_stops.flush()
             if rest:
+                self._shown.append(rest)
                 self._pieces.append(rest)
             if self._pieces:
                 self._flush(time.monotonic())

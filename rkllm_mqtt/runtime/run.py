@@ -44,6 +44,9 @@ class RunEnd:
     """Prompt tokens that were not in the KV cache; None where the runtime does not say."""
     message: str = ""
     hint: str = ""
+    written: str | None = None
+    """What the model wrote in this run, thoughts and marks of calls included, up to the family's stop; None
+    where it is the text that was shown, or the worker is gone."""
 
     @classmethod
     def of(cls, frame: Frame) -> "RunEnd":
@@ -62,6 +65,7 @@ class RunEnd:
             computed_tokens=None if computed is None else int(computed),
             message=str(frame.get("message", "")),
             hint=str(frame.get("hint", "")),
+            written=None if frame.get("written") is None else str(frame["written"]),
         )
 
 

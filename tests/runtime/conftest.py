@@ -111,6 +111,7 @@ class Told:
         self.thinking = "".join(piece[0] for piece in pieces if isinstance(piece, list))
         self.calls = [piece for piece in pieces if isinstance(piece, dict)]
         self.reason: str = self.done["reason"]
+        self.written: str | None = self.done["written"]
         self.tokens: int = self.done["tokens"]
 
 

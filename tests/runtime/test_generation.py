@@ -108,6 +108,17 @@ def test_calls_are_told_apart_from_text_and_the_senders_stop_strings_do_not_end_
     assert told.reason == "stop"
 
 
+def test_what_the_model_wrote_is_told_where_it_is_not_what_was_shown(shared_worker):
+    worker = shared_worker("spoken.sim")
+    assert worker.ask("family", stops=("<|im_end|>",)).written is None
+    calls = worker.ask("calls", calls=CALLS, stops=("<|im_end|>",)).written
+    assert calls.startswith('I will.\n<tool_call>\n{"name": "turn_on"')
+    assert calls.endswith("</tool_call>")
+    thinks = worker.ask("thinks", stops=("<|im_end|>",)).written
+    assert thinks == "<think>first STOP then</think>the answer STOP and more"
+    assert worker.ask("drops", specials=("<|im_start|>",), stops=("<|endoftext|>",)).written is None
+
+
 def test_without_tools_what_looks_like_a_call_is_text(shared_worker):
     told = shared_worker("spoken.sim").ask("calls")
     assert told.text.startswith('I will.\n<tool_call>\n{"name"')
