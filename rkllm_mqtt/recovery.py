@@ -1,7 +1,9 @@
 """Take up the unfinished jobs that an earlier process left in the journal."""
 
+import json
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from rkllm_mqtt.core.chat import Address, ChatRequest
 from rkllm_mqtt.core.errors import Code, Fault
@@ -10,7 +12,16 @@ from rkllm_mqtt.core.live import LiveJobs
 from rkllm_mqtt.core.verdict import CANCELLED, Ended
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.deadlines import Deadlines
+from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.outcomes import Outcomes
+
+log = get_logger(__name__)
+
+UNREADABLE = Fault(
+    Code.INTERNAL,
+    "another version of the daemon stored this prompt in a way that this one cannot read",
+    "Send it again with a new id.",
+)
 
 _EVENTS_PER_BOOT = 1_000_000
 """The `n` of a job's events must go on rising after a restart, though nobody stored the last one."""
@@ -34,6 +45,35 @@ def revive(record: JobRecord, boots: int, now: float) -> Job:
     )
 
 
+def _revive_to_end(record: JobRecord, boots: int, now: float) -> Job:
+    """Return a job that cannot run, only be answered: what was asked is unreadable.
+
+    Another version of the daemon may have stored what this one does not know. A start that ended with
+    that error would end again and again, and nobody would be answered.
+    """
+    try:
+        values = json.loads(record.request)
+        is_text = bool(values["text"])
+    except (ValueError, KeyError, TypeError):
+        is_text = False
+    nothing = ChatRequest(messages=({"role": "user", "content": ""},), model="", max_tokens=1, text=is_text)
+    return revive(replace(record, request=nothing.to_json()), boots, now)
+
+
+def _revive_all(records: Sequence[JobRecord], boots: int, now: float) -> tuple[list[Job], set[int]]:
+    """Return the jobs, and the `seq` of those that are unreadable."""
+    jobs, unreadable = [], set()
+    for record in records:
+        try:
+            jobs.append(revive(record, boots, now))
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            # The kind only: its text may hold what was asked.
+            log.error("job_unreadable", job=record.seq, client=record.client, error=type(exc).__name__)
+            jobs.append(_revive_to_end(record, boots, now))
+            unreadable.add(record.seq)
+    return jobs, unreadable
+
+
 async def recover_jobs(
     records: Sequence[JobRecord],
     boots: int,
@@ -54,12 +94,14 @@ async def recover_jobs(
         outcomes: Ends those that were cancelled, or whose model is gone.
         model_ids: The models of this configuration.
     """
-    jobs = [(record, revive(record, boots, now)) for record in records]
-    for _, job in jobs:
+    jobs, unreadable = _revive_all(records, boots, now)
+    for job in jobs:
         live.add(job)
-    for record, job in jobs:
+    for record, job in zip(records, jobs, strict=True):
         if record.cancel_requested:
             await outcomes.end_unrun(job, CANCELLED)
+        elif record.seq in unreadable:
+            await outcomes.end_unrun(job, Ended(JobEvent.GAVE_UP, "error", UNREADABLE))
         elif job.request.model not in model_ids:
             fault = Fault(
                 Code.UNKNOWN_MODEL,
@@ -68,6 +110,6 @@ async def recover_jobs(
             )
             await outcomes.end_unrun(job, Ended(JobEvent.GAVE_UP, "error", fault))
     # Last: before the dispatcher runs nobody could take a deadline that passes while we wait for the disk.
-    for _, job in jobs:
+    for job in jobs:
         if live.by_seq(job.seq) is job:
             deadlines.watch(job)

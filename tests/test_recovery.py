@@ -128,3 +128,25 @@ async def test_the_time_before_the_restart_counts_as_waiting_but_never_as_less_t
         old, future = (recovered.live.find("rock", "app", name) for name in ("old", "future"))
         assert recovered.journal.now() - old.queued_at >= 100
         assert 0 <= recovered.journal.now() - future.queued_at < 100
+
+
+@in_virtual_time
+async def test_a_prompt_that_another_version_stored_differently_is_answered_and_holds_up_nobody(tmp_path):
+    jobs = [make_job(id="q1"), make_job(id="q2"), make_job(request(text=True), id="q3"), make_job(id="q4")]
+
+    async def change(journal):
+        for seq, body in (
+            (jobs[0].seq, '{"model":"plain"}'),
+            (jobs[1].seq, jobs[1].request.to_json()[:-1] + ',"from_the_future":1}'),
+            (jobs[2].seq, '{"text":true,"from_the_future":1}'),
+        ):
+            statement = ("UPDATE requests SET request = ? WHERE seq = ?", (body, seq))
+            await journal._writer.submit(lambda c, s=statement: c.execute(*s).rowcount)
+
+    async with after_restart(tmp_path, *jobs, change=change) as recovered:
+        await recovered.start()
+        assert [job.id for job in recovered.live.all()] == ["q4"]
+        assert [name for name, _ in recovered.posted] == ["q1", "q2", "q3"]
+        for _, outcome in recovered.posted:
+            assert outcome["error"]["code"] == "internal"
+            assert "Send it again" in outcome["error"]["hint"]
