@@ -156,6 +156,7 @@ class Connector:
         finally:
             lasting.cancel()
         self._backoff.lost(loop.time() - began_at)
+        self._note_poison(self._window.lost(loop.time()))
         # MQTT 5 has a word for it, which mosquitto 2.0.11 does not use: it just closes, as on 3.1.1.
         if loss.code == SESSION_TAKEN_OVER or self._backoff.unsteady:
             self.taken_over = True
@@ -189,8 +190,14 @@ class Connector:
         exchange.open()
         self._listener.connected(self.granted)
 
+    def _note_poison(self, message: Outbound | None) -> None:
+        if message is not None:
+            size = len(message.payload)
+            log.error("message_given_up", levels=message.topic.count("/") + 1, payload_bytes=size)
+
     def _lasting(self) -> None:
         self._backoff.lasting()
+        self._window.steady()
         self.taken_over = False
 
     def _not_greeted(self, loss: Loss) -> float:

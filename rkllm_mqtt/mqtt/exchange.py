@@ -128,7 +128,7 @@ class Exchange:
             if not self.limits.fits(publish_bytes(pending.message, v5=self.v5)):
                 pending.resolve(PublishOutcome.TOO_LARGE)
                 continue
-            self._window.sent(self._client.hand_over(pending.message), pending)
+            self._window.sent(self._client.hand_over(pending.message), pending, self._loop.time())
         self._release_acks()
 
     def ack(self, inbound: Inbound) -> None:
@@ -192,7 +192,9 @@ class Exchange:
         if not flags.session_present:
             self.session = secrets.token_hex(8)
         sizes = [publish_bytes(message, v5=self.v5) for message in window.messages_under_way]
-        if not flags.session_present or len(sizes) > window.limit or not all(map(self.limits.fits, sizes)):
+        window.repeated(self._loop.time())
+        too_much = len(sizes) > window.limit or not all(map(self.limits.fits, sizes))
+        if not flags.session_present or too_much or window.gave_up:
             # Else paho would now repeat them all as duplicates: for a session that knows nothing of them, or
             # beyond what this broker takes, which costs the connection, again and again.
             self._client.drop_out_messages()

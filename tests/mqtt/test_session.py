@@ -239,3 +239,32 @@ def test_a_subscription_of_a_former_configuration_is_given_up_at_the_next_connec
             return (await one.messages.get()).topic
 
     assert run(scenario()) == f"{topic}/new"
+
+
+def test_a_message_for_which_a_broker_always_hangs_up_is_given_up_and_the_others_arrive(run, scripted, peer):
+    """As a broker with a limit that it does not declare; it keeps the session."""
+    taken = []
+
+    async def script(broker, reader, writer):
+        await broker.packet(reader)
+        writer.write(b"\x20\x03\x01\x00\x00")  # session present
+        while True:
+            first, body = await broker.packet(reader)
+            if first >> 4 == 8:  # what is repeated comes before it
+                writer.write(b"\x90\x04" + body[:2] + b"\x00\x01")
+            elif first >> 4 == 3:
+                topic = body[2:3]
+                if topic == b"p":
+                    return  # hangs up
+                taken.append(topic)
+                writer.write(b"\x40\x02" + body[3:5])
+
+    async def scenario():
+        async with scripted(script) as broker, peer(broker.port, "in", reconnect_max_s=0.01) as one:
+            outcomes = [one.session.publish(Outbound(topic, b"x", 1)) for topic in ("a", "p", "b", "c")]
+            results = await asyncio.gather(*outcomes)
+            assert [result.value for result in results] == ["delivered", "refused", "delivered", "delivered"]
+            assert one.session.unacknowledged == 0
+
+    run(scenario())
+    assert set(taken) == {b"a", b"b", b"c"}

@@ -110,3 +110,88 @@ def test_abandoned_messages_are_to_be_tried_again_by_their_publishers(run):
         assert (window.waiting, window.under_way) == (0, 0)
 
     run(scenario())
+
+
+# a message that costs the connection
+
+
+def send(window: Window, now: float, first_mid: int = 1) -> list[str]:
+    """Send what may be sent, as a new connection to a session that knows nothing does."""
+    window.send_again()
+    topics = []
+    while (pending := window.next()) is not None:
+        window.sent(first_mid + len(topics), pending, now)
+        topics.append(pending.message.topic)
+    return topics
+
+
+def test_the_one_message_that_ends_each_connection_is_given_up_and_no_other(run):
+    """The broker takes all but `t/2`, and closes over it before it has acknowledged what is with it."""
+
+    async def scenario():
+        window = Window(9)
+        outcomes = filled(window, 5)
+        given_up, losses, now = [], 0, 0.0
+        while not outcomes[4].done():
+            mid = 1
+            topics = send(window, now)
+            while topics:
+                if "t/2" in topics:
+                    losses += 1
+                    message = window.lost(now + 0.1)
+                    given_up += [message.topic] if message else []
+                    break
+                window.settle(mid, PublishOutcome.DELIVERED)
+                topics, mid = [], mid + 1
+                while (pending := window.next()) is not None:
+                    window.sent(mid, pending, now)
+                    topics.append(pending.message.topic)
+            now += 60
+            assert losses < 10
+        assert given_up == ["t/2"]
+        assert losses == 2 + 3
+        assert [outcome.result() for outcome in outcomes] == [
+            PublishOutcome.REFUSED if number == 2 else PublishOutcome.DELIVERED for number in range(5)
+        ]
+        assert window.limit == 9
+
+    run(scenario())
+
+
+def test_losses_long_after_a_message_are_not_its_fault(run):
+    async def scenario():
+        window = Window(9)
+        (outcome,) = filled(window, 1)
+        for now in range(0, 1000, 100):
+            send(window, now)
+            assert window.lost(now + 2.1) is None
+        assert not outcome.done()
+        assert window.limit == 9
+
+    run(scenario())
+
+
+def test_losses_that_are_not_in_a_row_give_up_nothing(run):
+    async def scenario():
+        window = Window(9)
+        (outcome,) = filled(window, 1)
+        for now in range(0, 1000, 100):
+            send(window, now)
+            assert window.lost(now + (30 if now % 300 == 200 else 0.1)) is None
+        assert not outcome.done()
+
+    run(scenario())
+
+
+def test_a_connection_that_lasts_ends_the_suspicion(run):
+    async def scenario():
+        window = Window(9)
+        filled(window, 3)
+        for now in (0, 100):
+            assert len(send(window, now)) == 3
+            window.lost(now + 0.1)
+        assert len(send(window, 200)) == 1
+        window.steady()
+        assert len(send(window, 200)) == 3
+
+    run(scenario())
