@@ -61,6 +61,8 @@ class Outbox:
         self._retained = frozenset(retained)
         self._backlog: deque[int] = deque()
         self._in_flight = 0
+        self._repeats = 0
+        """Outcomes that are published again though the broker had them, and not acknowledged."""
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Future[None]] = set()
         self.refused: str | None = None
@@ -95,15 +97,20 @@ class Outbox:
 
     def again(self, record: JobRecord, address: Address) -> None:
         """Publish a stored outcome once more, to the address that was asked for now."""
-        if record.outcome is None:
-            return
+        if record.outcome is None or self._in_flight + self._repeats >= _IN_FLIGHT:
+            return  # the broker is slow already: what is pending waits on disk, other senders ask once more
         request = ChatRequest.from_json(record.request)
         if record.delivery is Delivery.PENDING and record.seq in self._backlog:
             self._backlog.remove(record.seq)
         if request.reply_qos and record.delivery is not Delivery.DONE:
             self._hand_over(record.seq, address, request, record.outcome)
         else:
-            self._publish(self._message(address, request, record.outcome))
+            self._repeats += 1
+            published = self._publish(self._message(address, request, record.outcome))
+            published.add_done_callback(self._repeated)
+
+    def _repeated(self, _published: "asyncio.Future[PublishOutcome]") -> None:
+        self._repeats -= 1
 
     async def drained(self) -> None:
         """Wait until the broker has answered for everything that was handed to the session."""

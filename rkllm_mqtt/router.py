@@ -16,6 +16,10 @@ log = get_logger(__name__)
 
 _HIGH_BACKLOG = 2_000
 """Messages between receipt and commit beyond which no more are read from the broker."""
+_HIGH_BYTES = 8 * 1024 * 1024
+"""The same for their payloads together: 2,000 of the largest would be half a gigabyte."""
+_WARN_S = 1.0
+"""A storm of topics that are none must not become a storm of lines in the log."""
 
 
 class Router:
@@ -43,6 +47,7 @@ class Router:
         self._values = values
         self._work: set[asyncio.Task[None]] = set()
         self._held_back: asyncio.Task[None] | None = None
+        self._warned_at = float("-inf")
 
     def take(self, message: Inbound) -> None:
         """Route one message."""
@@ -52,7 +57,7 @@ class Router:
         match self._topics.parse(message.topic):
             case ClientTopic() as where:
                 self._reception.take(message, where)
-                if self._reception.backlog > _HIGH_BACKLOG and self._held_back is None:
+                if self._held_back is None and self._is_high():
                     self._session.pause_reading()
                     self._held_back = asyncio.create_task(self._read_again(), name="read-again")
             case AdminTopic(command):
@@ -72,8 +77,18 @@ class Router:
                     self._home_assistant_started()
             case None:
                 self._counters.invalid_topics += 1
-                log.warning("invalid_topic", levels=message.topic.count("/") + 1, bytes=len(message.topic))
+                self._warn_of(message.topic)
                 self._session.ack(message)
+
+    def _is_high(self) -> bool:
+        return self._reception.backlog > _HIGH_BACKLOG or self._reception.backlog_bytes > _HIGH_BYTES
+
+    def _warn_of(self, topic: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._warned_at >= _WARN_S:
+            self._warned_at = now
+            total = self._counters.invalid_topics
+            log.warning("invalid_topic", levels=topic.count("/") + 1, bytes=len(topic), total=total)
 
     async def _read_again(self) -> None:
         await self._reception.drained()

@@ -8,6 +8,8 @@ from rkllm_mqtt.mqtt.session import Session
 
 _EVENTS_KEPT = 200
 """QoS 1 messages in the session's memory beyond which events are dropped while the broker is away."""
+_EVENTS_UNDER_WAY = 20_000
+"""The same while it is there, but slow: each is about a kilobyte; a burst of 10,000 prompts is not cut."""
 _LARGEST_PAYLOAD = 256 * 1024 * 1024
 _HEADROOM_BYTES = 2_048
 """For the topic and the properties of a packet."""
@@ -31,7 +33,8 @@ class Sender:
             self._pressure.sent()
             return sent
         # Events that belong to messages of a connection that is still being set up are worth keeping too.
-        if not session.connected and session.unacknowledged > _EVENTS_KEPT:
+        kept = _EVENTS_UNDER_WAY if session.connected else _EVENTS_KEPT
+        if session.unacknowledged > kept:
             return False
         session.publish(message)
         return True

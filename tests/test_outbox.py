@@ -256,3 +256,27 @@ async def test_a_delivery_that_cannot_be_noted_is_only_published_again_at_a_rest
         await asyncio.wait(set(kit.outbox._tasks))
     async with opened(tmp_path) as journal:
         assert (await journal.recover()).undelivered == [job.seq]
+
+
+@in_virtual_time
+async def test_repeats_for_a_broker_that_does_not_acknowledge_are_bounded(tmp_path):
+    async with outbox_on(tmp_path) as kit:
+        job = await kit.finished()
+        kit.outbox.post(job, b"{}")
+        await kit.settled()
+        record = await kit.journal.record(job.seq)
+        stalled = []
+
+        def publish(message):
+            stalled.append(asyncio.get_running_loop().create_future())
+            return stalled[-1]
+
+        kit.outbox._publish = publish
+        for _ in range(1_000):
+            kit.outbox.again(record, job.address)
+        assert len(stalled) == 200
+        for outcome in stalled:
+            outcome.set_result(PublishOutcome.DELIVERED)
+        await asyncio.sleep(0)
+        kit.outbox.again(record, job.address)
+        assert len(stalled) == 201

@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +19,7 @@ from rkllm_mqtt.core.job import JobRecord
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.core.topics import ClientTopic, Topics, Verb
 from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.intake.backlog import Backlog
 from rkllm_mqtt.intake.cancels import Cancels
 from rkllm_mqtt.intake.neighbours import Neighbours
 from rkllm_mqtt.intake.parsing import Parsed, RequestParser
@@ -98,9 +98,7 @@ class Reception:
             resend=neighbours.resend,
             unknown=neighbours.cancel_unknown,
         )
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._backlog = Backlog(neighbours.ack)
         self.closed = False
         """The daemon is stopping: what comes now stays with the broker and is answered after the restart."""
 
@@ -112,7 +110,12 @@ class Reception:
     @property
     def backlog(self) -> int:
         """Return how many messages are between their receipt and their acknowledgement."""
-        return len(self._tasks)
+        return len(self._backlog)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Return the payloads of these messages together."""
+        return self._backlog.bytes
 
     def take(self, message: Inbound, where: ClientTopic) -> None:
         """Take a message; it is acknowledged when nothing of it can be lost any more."""
@@ -129,11 +132,11 @@ class Reception:
         elif where.verb is Verb.REQUEST:
             self._take_request(message, where)
         else:
-            self._start(self._cancels.take(message, where), message)
+            self._backlog.start(self._cancels.take(message, where), message)
 
     async def drained(self) -> None:
         """Wait until every message taken so far is acknowledged."""
-        await self._idle.wait()
+        await self._backlog.drained()
 
     async def enter(self, message: Inbound, where: ClientTopic, bare: bool) -> Fault | None:
         """Take a request of the daemon itself, as any client's; return why it was refused.
@@ -161,7 +164,7 @@ class Reception:
         fault = fault or self._neighbours.refusal(parsed.request.model)
         if fault is None:
             asked = self._ask(message, address, parsed, None)
-            await self._start(self._admit(message, address, parsed, asked), message)
+            await asyncio.shield(self._backlog.start(self._admit(message, address, parsed, asked), message))
             if not asked.answer.done() or asked.answer.cancelled() or asked.answer.exception() is not None:
                 fault = Fault(Code.INTERNAL, "the request cannot be stored", retry_after_s=30)
         return fault
@@ -202,7 +205,7 @@ class Reception:
             if fault is not None and not (known or self._quota.may_tell(mailbox)):
                 self._neighbours.ack(message)
                 return
-        self._start(
+        self._backlog.start(
             self._admit(message, address, parsed, self._ask(message, address, parsed, fault)), message
         )
 
@@ -264,7 +267,7 @@ class Reception:
         early = None
         # A finished request never runs again: one that may be known waits for the journal's word, and so does
         # one behind others, which may be the same.
-        if fault is None and not (self._tasks or message.dup or self._journal.may_know(*job.key)):
+        if fault is None and not (self._backlog or message.dup or self._journal.may_know(*job.key)):
             early = self._neighbours.begin_early(job)
         new = NewJob(
             target=address.mailbox.target,
@@ -359,29 +362,6 @@ class Reception:
         if unfinished:
             job.address = address
         return unfinished
-
-    def _start(self, work: Awaitable[None], message: Inbound) -> "asyncio.Future[None]":
-        task = asyncio.ensure_future(self._guarded(work, message))
-        self._tasks.add(task)
-        self._idle.clear()
-        task.add_done_callback(self._taken)
-        return asyncio.shield(task)
-
-    def _taken(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not self._tasks:
-            self._idle.set()
-
-    async def _guarded(self, work: Awaitable[None], message: Inbound) -> None:
-        """Outermost line of a message's task: a bug of ours must not stop the intake, nor block the acks."""
-        try:
-            await work
-        except StoreError as exc:
-            log.error("intake_store_failed", reason=str(exc), hint=exc.hint)
-        except Exception:
-            log.exception("intake_failed", topic_levels=message.topic.count("/"))
-        finally:
-            self._neighbours.ack(message)
 
 
 def _echoes(message: Inbound) -> dict[str, Any]:
