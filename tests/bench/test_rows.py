@@ -10,6 +10,8 @@ from bench.__main__ import measure
 from bench.asking import Broken
 from bench.context import Context
 from bench.figure import Figure
+from bench.rows import clients
+from rkllmrt import simulator
 
 
 def test_a_quick_row_prints_a_table_and_writes_its_figures(root, tmp_path):
@@ -41,3 +43,11 @@ def test_a_broken_row_says_why_and_the_others_are_still_measured(tmp_path):
     figures, failed = asyncio.run(measure(context, {"lossy": lossy, "good": good}))
     assert [one.name for one in figures] == ["rounds"]
     assert failed == {"lossy": "3 answers did not come\nwhat the daemon said last"}
+
+
+def test_two_hundred_clients_that_ask_within_two_seconds_are_accepted_and_take_little_memory(tmp_path):
+    """The bounds are for a machine that is busy with other tests; `make bench` asks a thousand."""
+    context = Context(tmp_path, tmp_path, simulator.build(), quick=True)
+    late, memory = asyncio.run(clients.measure(context))
+    assert late.ours < 2_500
+    assert memory.ours < 80
