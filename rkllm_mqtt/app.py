@@ -141,7 +141,7 @@ class Daemon:
             self._counters,
             journal,
             self._slot,
-            Orders(build_renderers(self._slot)),
+            Orders(build_renderers(self._slot, limits.template_s)),
             outcomes,
             self._scheduler,
             send=self._sender.send,

@@ -125,7 +125,7 @@ class Dispatcher:
             return None
         if self._turns or self._live.waiting or not self._slot.room or self._slot.wanted != job.request.model:
             return None
-        if policy.is_expired(job, self._journal.now()):
+        if policy.is_expired(job, self._journal.now()) or not self._orders.ready(job, self.wake):
             return None
         try:
             turn = self._submit(job)
@@ -189,6 +189,7 @@ class Dispatcher:
                 turn.run.abort()
         while self._serving:  # until their outcomes are stored and handed to the outbox
             await asyncio.wait(set(self._serving))
+        self._orders.close()
         await self._outcomes.note(self._scheduler.keep)
 
     # choosing
@@ -211,6 +212,8 @@ class Dispatcher:
                 if not self._turns:
                     self._slot.use(job.request.model)
                 return
+            if not self._orders.ready(job, self.wake):
+                return  # its prompt is being made
             if self._slot.room < 1:
                 self._make_room()
                 return

@@ -1,6 +1,6 @@
 """Make the order of a run out of a job's request: the prompt, and how its answer is to be read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rkllm_mqtt.answer import Answer
@@ -9,6 +9,8 @@ from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.replays import Replays
 from rkllm_mqtt.core.thinking import ThinkingSplitter
 from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.prompts import Prompts
+from rkllm_mqtt.render.fence import FencedRenderer
 from rkllm_mqtt.render.renderer import Rendered, Renderer
 from rkllm_mqtt.runtime.order import CallOrder, RunOrder
 
@@ -23,9 +25,17 @@ class Orders:
         renderers: By model id.
     """
 
-    def __init__(self, renderers: Mapping[str, Renderer]) -> None:
-        self._renderers = renderers
+    def __init__(self, renderers: Mapping[str, Renderer | FencedRenderer]) -> None:
+        self._prompts = Prompts(renderers)
         self._replays = Replays(_REPLAYED_BYTES)
+
+    def ready(self, job: Job, wake: Callable[[], None]) -> bool:
+        """Return whether `make` has this job's prompt at once; if not, begin it, and call `wake` then."""
+        return self._prompts.ready(job, self._question, wake)
+
+    def close(self) -> None:
+        """End what renders; call it when nothing more is to be ordered."""
+        self._prompts.close()
 
     def make(self, job: Job) -> tuple[Rendered, RunOrder]:
         """Return the prompt of a job and the order to run it.
@@ -34,16 +44,7 @@ class Orders:
             RenderError: The conversation cannot be rendered for this model.
         """
         request = job.request
-        offered = request.tools if request.tool_choice != "none" else ()
-        messages = _messages(job)
-        rendered = self._renderers[request.model].render(
-            messages,
-            tools=offered,
-            thinking=request.thinking,
-            must_call=request.tool_choice == "required",
-            tool=request.tool_name,
-            replays=self._replays.find(job.key[:2], messages),
-        )
+        rendered = self._prompts.make(job, self._question)
         order = RunOrder(
             prompt=rendered.text,
             max_tokens=request.max_tokens,
@@ -53,9 +54,20 @@ class Orders:
             specials=rendered.specials,
             opens_thinking=rendered.opens_thinking,
             thinking=request.thinking and rendered.mode == "runtime",
-            calls=_calls(request, offered, rendered),
+            calls=_calls(request, _offered(request), rendered),
         )
         return rendered, order
+
+    def _question(self, job: Job) -> Mapping[str, Any]:
+        request, messages = job.request, _messages(job)
+        return {
+            "messages": messages,
+            "tools": _offered(request),
+            "thinking": request.thinking,
+            "must_call": request.tool_choice == "required",
+            "tool": request.tool_name,
+            "replays": self._replays.find(job.key[:2], messages),
+        }
 
     def remember(self, job: Job, rendered: Rendered, answer: Answer, written: str | None) -> None:
         """Keep an answer as the model wrote it: its sender may send it back as a part of the conversation.
@@ -74,6 +86,10 @@ class Orders:
             parts = splitter.feed(written) + splitter.flush()
             said = rendered.begun + "".join(text for kind, text in parts if kind == "text")
         self._replays.keep(job.key[:2], answer.text, answer.tool_calls, said)
+
+
+def _offered(request: ChatRequest) -> Sequence[Mapping[str, Any]]:
+    return request.tools if request.tool_choice != "none" else ()
 
 
 def _messages(job: Job) -> Sequence[Mapping[str, Any]]:

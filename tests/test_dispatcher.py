@@ -298,6 +298,40 @@ async def test_a_conversation_that_the_template_refuses_fails_alone(tmp_path):
 
 
 @in_loop
+async def test_a_template_that_never_ends_costs_its_job_and_stops_nobody_else(tmp_path):
+    template = tmp_path / "hangs.jinja"
+    template.write_text(
+        "{% if messages[0].content == 'bad' %}{% for i in range(99999) %}{% for j in range(99999) %}"
+        "{% endfor %}{% endfor %}{% endif %}say: fine"
+    )
+    async with dispatching(tmp_path, PLAIN, template=str(template)) as kit:
+        await kit.ask("bad", "bad")
+        await kit.ask("good", "good")
+        failed, turns = asyncio.ensure_future(kit.final("bad")), 0
+        while not failed.done():  # the event loop goes round all the while
+            turns += 1
+            await asyncio.wait({failed}, timeout=0.001)
+        assert turns > 20
+        error = failed.result()["error"]
+        assert error["code"] == "model_error"
+        assert "took more than" in error["message"]
+        assert (await kit.final("good"))["text"] == "fine"
+
+
+@in_loop
+async def test_a_job_that_is_cancelled_while_its_prompt_is_made_ends_as_cancelled(tmp_path):
+    template = tmp_path / "slow.jinja"
+    template.write_text("{% for i in range(99999) %}{% for j in range(5) %}{% endfor %}{% endfor %}say: fine")
+    async with dispatching(tmp_path, PLAIN, template=str(template)) as kit:
+        job = await kit.ask("q1")
+        await kit.ask("q2")
+        await kit.dispatcher.cancel(job)
+        assert (await kit.final("q1"))["finish_reason"] == "cancelled"
+        assert (await kit.final("q2"))["text"] == "fine"
+        assert kit.started() == ["q2"]
+
+
+@in_loop
 async def test_a_bug_of_ours_ends_its_job_and_not_the_daemon(tmp_path):
     async with dispatching(tmp_path, FAULTY) as kit:
         kit.bad_event = b'"type":"started"'

@@ -30,6 +30,7 @@ ELSEWHERE = {
     "rkllm_mqtt/intake/neighbours.py": "intake/test_reception.py",
     "rkllm_mqtt/serving.py": "test_app.py",
     "rkllm_mqtt/sender.py": "test_app.py",
+    "rkllm_mqtt/render/child.py": "render/test_fence.py",
     "rkllm_mqtt/router.py": "end_to_end/test_hostile.py",
     "rkllm_mqtt/confirmations.py": "end_to_end/test_promises.py",
 }

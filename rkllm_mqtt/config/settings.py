@@ -171,6 +171,9 @@ class LimitsConfig(Section):
         86_400, description="How long the retained `last` of a client is kept, seconds."
     )
     last_clients: int = Field(200, ge=0, le=10_000, description="Clients whose `last` is kept at most.")
+    template_s: Seconds = Field(
+        5, description="Longest rendering of a prompt by a template from a file, seconds."
+    )
     reply_bytes: int = Field(
         1_048_576, ge=64, le=16_777_216, description="Longest text of an answer, bytes; longer ones are cut."
     )

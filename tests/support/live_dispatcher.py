@@ -44,7 +44,7 @@ class Kit:
             self.counters,
             journal,
             self.slot,
-            Orders(build_renderers(self.slot)),
+            Orders(build_renderers(self.slot, 2.0)),
             self.outcomes,
             self.scheduler,
             send=self._send,
