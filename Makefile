@@ -3,7 +3,7 @@ PY := .venv/bin/python
 # Tests wait for processes and brokers more than they compute: one more than there are cores.
 JOBS := $(shell expr $$(nproc) + 1)
 
-.PHONY: setup run test check chaos bench fuzz test-clients clean
+.PHONY: setup run test check chaos soak bench fuzz test-clients clean
 
 setup:
 	@scripts/setup
@@ -24,6 +24,10 @@ check: setup
 # SEED=7 draws the same faults and prompts again; about a quarter of an hour.
 chaos: setup
 	@PYTHONPATH=tests/support $(PY) -m chaos $(if $(SEED),--seed $(SEED)) --json chaos.json
+
+# MINUTES=5 SPEED=10 for less.
+soak: setup
+	@$(PY) -m soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SPEED),--speed $(SPEED))
 
 bench: setup
 	@$(PY) -m bench

@@ -193,6 +193,7 @@ class DaemonViews:
             **_quantiles("tokens_per_s", pace.tokens_per_s),
             "slot_busy_percent": round(100 * counters.busy_s / uptime, 2) if uptime else 0,
             "worker_restarts_total": self._slot.restarts,
+            "tasks": len(asyncio.all_tasks()),
             "worker_recycles_total": self._slot.recycles,
             "rss_mb": rss_mb(),
             "worker_rss_mb": rss_mb(pid) if pid is not None else None,
