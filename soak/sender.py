@@ -31,14 +31,14 @@ class Tally:
 class Sender:
     """One client with one prompt at a time."""
 
-    def __init__(self, number: int, port: int, speed: float, tally: Tally) -> None:
+    def __init__(self, name: str, port: int, speed: float, tally: Tally) -> None:
         """Keep the arguments; `speed` divides every wait."""
-        self._mailbox = f"rkllm/{NODE}/client/sender-{number}"
-        self._name = f"soak-sender-{number}"
+        self._mailbox = f"rkllm/{NODE}/client/sender-{name}"
+        self._name = f"soak-sender-{name}"
         self._port = port
         self._speed = speed
         self._tally = tally
-        self._chance = random.Random(number)
+        self._chance = random.Random(name)
         self._wire: Wire | None = None
         self._outcomes: dict[str, bytes] = {}
         self._came = asyncio.Event()
@@ -48,14 +48,19 @@ class Sender:
         number = 0
         while not closing.is_set():
             number += 1
-            await self._ask(f"q{number}")
+            await self.ask(f"q{number}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(closing.wait(), self._chance.uniform(0, 4) / self._speed)
+        await self.close()
+
+    async def close(self) -> None:
+        """Disconnect."""
         if self._wire is not None:
             with contextlib.suppress(ConnectionError):
                 await self._wire.close()
 
-    async def _ask(self, request_id: str) -> None:
+    async def ask(self, request_id: str) -> None:
+        """Ask one prompt, whatever happens to the connection, until its outcome is there."""
         request = {
             "prompt": self._chance.choice(_PROMPTS),
             "stream": self._chance.random() < 0.5,

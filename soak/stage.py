@@ -23,8 +23,10 @@ _BROKER_S = 190.0
 _RETENTION_S = 420.0
 _UPKEEP_S = 60.0
 """The daemon forgets what is beyond its retention so often; its own time, not scaled."""
-_SETTLE_S = 8.0
-"""Idle time after which `stats` has told the idle daemon; not scaled, for it is the daemon's own."""
+_TOLD_S, _TELLINGS = 8.0, 5
+"""`stats` comes so soon after a job, unless it has just come; then another job brings it."""
+_QUIET_S = 0.5
+"""After the last answer: what follows it, such as the broker's acknowledgement, is over by then."""
 _PATIENCE_S = 60.0
 
 
@@ -42,6 +44,7 @@ class Soak:
         self._journal = folder / "journal.db"
         self._daemon: Child | None = None
         self._loaded = asyncio.Event()
+        self._told = asyncio.Event()
         self._tasks: int | None = None
         self._closing = asyncio.Event()
         self._watcher: Wire | None = None
@@ -62,12 +65,9 @@ class Soak:
         try:
             await self._watch()
             await self._until_loaded()
-            await asyncio.sleep(_SETTLE_S)
-            self.before = self._read()
+            self.before = await self._idle("before")
             await self._soak()
-            await self._watch()
-            await asyncio.sleep(_SETTLE_S)
-            self.after = self._read()
+            self.after = await self._idle("after")
             if self._watcher is not None:
                 await self._watcher.close()
         finally:
@@ -75,7 +75,7 @@ class Soak:
             self._broker.stop()
 
     async def _soak(self) -> None:
-        senders = [Sender(n, self._broker.port, self._speed, self.tally) for n in range(self._count)]
+        senders = [Sender(str(n), self._broker.port, self._speed, self.tally) for n in range(self._count)]
         asking = [asyncio.create_task(sender.run(self._closing)) for sender in senders]
         troubles = [
             asyncio.create_task(work)
@@ -146,6 +146,24 @@ class Soak:
             with contextlib.suppress(OSError, ConnectionError):
                 await self._watch()
 
+    async def _idle(self, when: str) -> Reading:
+        """Return a reading of the daemon after a prompt, with nothing left to do.
+
+        Raises:
+            ConnectionError: It does not tell its statistics.
+        """
+        await self._watch()
+        last = Sender(when, self._broker.port, self._speed, self.tally)
+        for number in range(_TELLINGS):
+            await last.ask(f"q{number}")
+            await asyncio.sleep(_QUIET_S)
+            self._told.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), _TOLD_S)
+                await last.close()
+                return self._read()
+        raise ConnectionError("the daemon tells no statistics")
+
     async def _watch(self) -> None:
         if self._watcher is None or self._watcher.lost.done():
             self._watcher = await Wire.open(self._broker.port, "soak-watcher", self._take)
@@ -155,6 +173,7 @@ class Soak:
         members = json.loads(message.payload)
         if message.topic.endswith("stats"):
             self._tasks = members["tasks"]
+            self._told.set()
         elif any(model["loaded"] for model in members["models"]):
             self._loaded.set()
 
