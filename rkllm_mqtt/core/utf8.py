@@ -25,6 +25,11 @@ class Utf8Stream:
         """
         return self._decoder.decode(data).replace("\0", "")
 
+    @property
+    def pending(self) -> bool:
+        """Return whether a character has begun and is not whole."""
+        return bool(self._decoder.getstate()[0])
+
     def flush(self) -> str:
         """Return U+FFFD for a character that never became whole, else nothing; the stream starts afresh."""
         return self._decoder.decode(b"", final=True)

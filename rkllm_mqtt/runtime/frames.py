@@ -1,6 +1,6 @@
 """The private language of daemon and worker: one JSON object a line, over a socketpair.
 
-To the worker: `load`, then any number of `run`, `revoke`, `abort`, and `stop`.
+To the worker: `load`, then any number of `run`, `revoke`, `give_way`, `abort`, and `stop`.
 From the worker: `hello`, `ready` or `failed`, then for each run `started`, `tokens`..., `done`.
 Each run has a generation number, and a frame of a generation that has ended is dropped.
 """

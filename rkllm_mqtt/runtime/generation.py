@@ -3,24 +3,24 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import rkllmrt
-from rkllm_mqtt.content.calls import CallParser, CallPiece
-from rkllm_mqtt.content.offer import Offer
 from rkllm_mqtt.core.chat import SAMPLING
 from rkllm_mqtt.core.repetition import RepetitionDetector
-from rkllm_mqtt.core.stops import StopFilter
-from rkllm_mqtt.core.thinking import ThinkingSplitter
 from rkllm_mqtt.core.utf8 import Utf8Stream
 from rkllm_mqtt.runtime.frames import Frame
+from rkllm_mqtt.runtime.reader import AnswerReader
 
 # Tokens that come faster than this share a frame; at the pace of an NPU, 15 to 80 ms, each has its own.
 _FRAME_INTERVAL_S = 0.001
 
 # A loop this long is no list or table any more; shorter answers end by their own limit.
 _LOOP_TOKENS = 512
+
+_ANEW = 1.5
+"""A second chunk that computes so much more than the first was computed from the beginning."""
 
 
 class Generation:
@@ -36,33 +36,44 @@ class Generation:
         self._send = send
         self._max_tokens: int = order["max_tokens"]
         self._library_limits = model.library.capabilities.per_run_max_new_tokens
+        self._carried: int = order["carried_tokens"]
         self._utf8 = Utf8Stream()
-        self._stops = StopFilter(order["stops"], drop=order["specials"])
+        self._reader = AnswerReader(order)
         self._repetition = RepetitionDetector(min_tokens=_LOOP_TOKENS)
         self._lock = threading.Lock()
         self._ending = threading.Lock()
-        self._splitter = ThinkingSplitter(order["opens_thinking"])
-        self._text_stops = StopFilter(order["text_stops"])
-        self._calls = _call_parser(order["calls"])
-        self._pieces: list[str | list[str] | dict[str, str]] = []
-        self._written: list[str] = []
-        self._shown: list[str] = []
-        self._tokens = 0
+        for piece in order["carried"]:
+            self._repetition.feed(piece.encode())
+        self._raw: list[str] = []
+        self._tokens = self._carried
         self._silent = 0
+        self._repeated = 0
+        self._chunks: list[tuple[int, float]] = []
+        self._reuse: bool | None = None
+        self._yielding = False
         self._sent_at = float("-inf")
         self._late = threading.Event()
         self._flusher: threading.Thread | None = None
-        self._shown_whole = True
-        """Neither thoughts nor calls were taken out of the text."""
         self._reason: str | None = None
         self._entered = False
         self._first_token_at: float | None = None
 
     def abort(self) -> None:
         """End the run after the step in progress; from any thread, also before it began."""
+        self._interrupt("aborted")
+
+    def give_way(self) -> None:
+        """End the run with its next token, which is kept; before the first one as `abort` does."""
+        with self._lock:
+            self._yielding = True
+            if self._first_token_at is not None:
+                return
+        self._interrupt("preempted")
+
+    def _interrupt(self, reason: str) -> None:
         with self._lock:
             if self._reason is None:
-                self._reason = "aborted"
+                self._reason = reason
         # The run cannot end between the look and the abort, which would hit the next one then.
         # The other lock stays free for the callback, for which the library may wait.
         with self._ending:
@@ -86,10 +97,13 @@ class Generation:
             "t": "done",
             "gen": self.number,
             "tokens": self._tokens,
+            "chunks": self._chunks,
+            "reuse": self._reuse,
+            "repeated": self._repeated,
             "run_ms": (ended - began) * 1000,
             "prefill_ms": None if first is None else (first - began) * 1000,
             "generate_ms": None if first is None else (ended - first) * 1000,
-            "written": self._all_written(),
+            "written": self._reader.written(),
             **end,
         }
 
@@ -99,22 +113,50 @@ class Generation:
                 return {"reason": self._reason}
             self._entered = True
         try:
+            if not self._compute_chunks():
+                return {"reason": self._reason}
             outcome = self._enter()
         except rkllmrt.RunFailed as exc:
             return self._failed(exc)
         except rkllmrt.RkllmError as exc:
             return {"reason": "error", "message": str(exc), "hint": exc.hint, "stuck": True}
         # Steps in the middle of a character come to nobody's ear, but they are tokens.
-        self._tokens = max(self._tokens, outcome.tokens - self._silent)
+        self._tokens = max(self._tokens, self._carried + outcome.tokens - self._silent - self._repeated)
         if self._reason is None:
             limited = self._tokens >= self._max_tokens
             self._reason = "length" if limited else "stop"
         perf = outcome.perf
+        before = sum(computed for computed, _ in self._chunks)
         return {
             "reason": self._reason,
-            "computed_tokens": None if perf is None else perf.prefill_tokens,
+            "computed_tokens": None if perf is None else before + perf.prefill_tokens,
             "memory_mb": None if perf is None else perf.memory_usage_mb,
         }
+
+    def _compute_chunks(self) -> bool:
+        """Compute the beginnings of the prompt one by one; False when the run was ended between two."""
+        params = rkllmrt.RunParams(max_new_tokens=1 if self._library_limits else None)
+        for chars in self._order["chunks"]:
+            began = time.monotonic()
+            prompt = rkllmrt.PromptInput(self._order["prompt"][:chars])
+            outcome = self._model.generate(prompt, params, self._on_chunk)
+            ms = (time.monotonic() - began) * 1000
+            if self._reason is not None:
+                return False
+            if outcome.perf is None:
+                break  # it does not say what it computed: nobody would notice that it is all in vain
+            self._chunks.append((outcome.perf.prefill_tokens, ms))
+            if len(self._chunks) == 2:
+                (first, _), (second, _) = self._chunks
+                self._reuse = second < _ANEW * first
+            if self._reuse is False:
+                break
+        return True
+
+    def _on_chunk(self, _raw: bytes | None, _token_id: int) -> None:
+        """The first token of a chunk ends it; it means nothing."""
+        if self._reason is not None or not self._library_limits:
+            self._model.abort()
 
     def _enter(self) -> rkllmrt.RunOutcome:
         thinking = self._order["thinking"] and self._model.library.capabilities.thinking_switch
@@ -140,19 +182,23 @@ class Generation:
         if self._order["sampling"] and capabilities.per_run_sampling:
             given = self._order["sampling"]
             sampling = rkllmrt.Sampling(**{name: given[name] for name in SAMPLING if name in given})
-        return rkllmrt.RunParams(
-            max_new_tokens=self._max_tokens if self._library_limits else None, sampling=sampling
-        )
+        limit = None
+        if self._library_limits:
+            # White space that was carried is made again and not counted: it is no more than its characters.
+            limit = self._max_tokens - self._carried + self._reader.again
+        return rkllmrt.RunParams(max_new_tokens=limit, sampling=sampling)
 
     def _failed(self, exc: rkllmrt.RunFailed) -> dict[str, Any]:
         if exc.context_too_long_likely and self._too_long():
             return {"reason": "context", "message": f"the prompt does not fit {self._window} tokens"}
         return {"reason": "error", "message": str(exc), "hint": exc.hint, "stuck": True}
 
-    def _on_token(self, raw: bytes | None, token_id: int) -> None:
+    def _on_token(self, raw: bytes | None, _token_id: int) -> None:
         """Take one token from the library; called for each, so nothing here may be slow."""
         if raw is None:
             self._silent += 1  # the end-of-sequence step
+            if self._reason == "preempted":
+                self._reason = None  # it was over before it could give way
             return
         if self._reason is not None:
             self._silent += 1  # a step that was under way when the run was ended
@@ -162,69 +208,42 @@ class Generation:
         if self._first_token_at is None:
             self._first_token_at = now
         with self._lock:
-            self._tokens += 1
-            piece = self._utf8.feed(raw)
-            if piece:
-                self._written.append(piece)
-                self._show(self._stops.feed(piece))
-            if self._stopped():
-                self._reason = "stop"
-            elif self._tokens >= self._max_tokens and not self._library_limits:
-                self._reason = "length"
+            if not self._read(raw):
+                self._repeated += 1
+                return
             if now - self._sent_at >= _FRAME_INTERVAL_S:
                 self._flush(now)
             else:
                 self._want_flush()
             # Last: it changes no text, and the token is on its way already.
-            if self._repetition.feed((token_id, raw)) and self._reason is None:
+            if self._repetition.feed(raw) and self._reason is None:
                 self._reason = "repetition"
+            if self._yielding and self._reason is None and not self._utf8.pending:
+                self._reason = "preempted"
         if self._reason is not None:
             self._model.abort()
 
-    def _all_written(self) -> str | None:
-        """Return what the model wrote up to the family's stop; None where just that was shown."""
-        written = "".join(self._written)
-        if self._stops.stopped is not None:
-            written = written[: written.rfind(self._stops.stopped)]
-        return None if self._shown_whole and written == "".join(self._shown) else written
-
-    def _stopped(self) -> bool:
-        """Return whether what came so far is the whole answer."""
-        if self._calls is not None and self._calls.ended:
-            return True
-        return self._stops.stopped is not None or self._text_stops.stopped is not None
-
-    def _show(self, text: str) -> None:
-        if text:
-            for part in self._splitter.feed(text):
-                self._add(*part)
-
-    def _add(self, kind: str, text: str) -> None:
-        if kind == "thinking":
-            self._shown_whole = False
-            self._pieces.append([text])
-        elif self._calls is None:
-            self._add_text(text)
-        else:
-            self._add_parsed(self._calls.feed(text))
-
-    def _add_parsed(self, parts: Sequence[CallPiece]) -> None:
-        for part in parts:
-            if isinstance(part, str):
-                self._add_text(part)
-            elif self._text_stops.stopped is None:
-                self._shown_whole = False
-                self._pieces.append({"name": part.name, "arguments": part.arguments})
-
-    def _add_text(self, text: str) -> None:
-        text = self._text_stops.feed(text)
-        if text:
-            self._shown.append(text)
-            self._pieces.append(text)
+    def _read(self, raw: bytes) -> bool:
+        """Read one token; False when it was made before."""
+        piece = self._utf8.feed(raw)
+        if piece and not self._reader.feed(piece):
+            return False
+        self._tokens += 1
+        if piece:
+            self._raw.append(piece)
+        if self._reader.stopped:
+            self._reason = "stop"
+        elif self._tokens >= self._max_tokens and (self._carried or not self._library_limits):
+            self._reason = "length"
+        return True
 
     def _flush(self, now: float) -> None:
-        self._send({"t": "tokens", "gen": self.number, "n": self._tokens, "d": self._pieces})
-        self._pieces = []
+        pieces, raw = self._reader.take(), self._raw
+        frame = {"t": "tokens", "gen": self.number, "n": self._tokens, "d": pieces}
+        if raw != pieces:  # nearly all text is shown as it is made, and need not be sent twice
+            frame["r"] = raw
+        self._send(frame)
+        self._raw = []
         self._sent_at = now
 
     def _flush_late(self) -> None:
@@ -237,7 +256,7 @@ class Generation:
             time.sleep(_FRAME_INTERVAL_S)
             with self._lock:
                 self._late.clear()
-                if self._pieces:
+                if self._raw or self._reader.has_pieces:
                     self._flush(time.monotonic())
             if self._over():  # the wish to end may be what was cleared
                 return
@@ -259,22 +278,7 @@ class Generation:
 
     def _flush_rest(self) -> None:
         with self._lock:
-            if self._stops.stopped is None:
-                self._show(self._stops.feed(self._utf8.flush()) + self._stops.flush())
-            for part in self._splitter.flush():
-                self._add(*part)
-            if self._calls is not None:
-                self._add_parsed(self._calls.flush(complete=self._reason == "stop"))
-            rest = self._text_stops.flush()
-            if rest:
-                self._shown.append(rest)
-                self._pieces.append(rest)
-            if self._pieces:
+            if self._reason != "preempted":  # else what is held back is read again by the next run
+                self._reader.end(self._utf8.flush(), complete=self._reason == "stop")
+            if self._raw or self._reader.has_pieces:
                 self._flush(time.monotonic())
-
-
-def _call_parser(order: Frame | None) -> CallParser | None:
-    """Return what tells calls from text for the `calls` of a run's frame."""
-    if order is None:
-        return None
-    return CallParser(Offer(order["tools"]), begun=order["begun"], only_one=order["only_one"])

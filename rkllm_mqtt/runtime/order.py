@@ -59,6 +59,7 @@ class RunOrder:
     """One run of the slot."""
 
     prompt: str
+    """Whole: what was carried is at its end already, white space at the end of that excepted."""
     max_tokens: int
     sampling: Mapping[str, float] = field(default_factory=dict)
     stops: tuple[str, ...] = ()
@@ -73,6 +74,12 @@ class RunOrder:
     """For the runtime's own template only."""
     calls: CallOrder | None = None
     """How to tell tool calls from text; None where everything is text."""
+    carried: tuple[str, ...] = ()
+    """Text that the model made in earlier runs, a piece for each token: read again, but not shown again."""
+    carried_tokens: int = 0
+    """Of `max_tokens`, so many are made."""
+    chunks: tuple[int, ...] = ()
+    """Beginnings of the prompt, in characters, that are computed one by one before it."""
     first_token_limit_s: float = 60
     """Longest silence before the first token."""
 
@@ -90,6 +97,9 @@ class RunOrder:
             "opens_thinking": self.opens_thinking,
             "thinking": self.thinking,
             "calls": None if self.calls is None else asdict(self.calls),
+            "carried": self.carried,
+            "carried_tokens": self.carried_tokens,
+            "chunks": self.chunks,
         }
 
 

@@ -21,6 +21,8 @@ class EndReason(StrEnum):
     LENGTH = "length"
     REPETITION = "repetition"
     ABORTED = "aborted"
+    PREEMPTED = "preempted"
+    """It gave way; what it has made is whole up to its last token."""
     REVOKED = "revoked"
     """It had not begun; nothing was computed."""
     CONTEXT = "context"
@@ -42,6 +44,12 @@ class RunEnd:
     generate_ms: float | None = None
     computed_tokens: int | None = None
     """Prompt tokens that were not in the KV cache; None where the runtime does not say."""
+    chunks: tuple[tuple[int, float], ...] = ()
+    """Computed tokens and milliseconds of each chunk of the prompt; the other figures contain them."""
+    reuse: bool | None = None
+    """Whether a chunk was computed on what the one before had left; None where there was no second one."""
+    repeated: int = 0
+    """Tokens that had been made before and were made again."""
     message: str = ""
     hint: str = ""
     written: str | None = None
@@ -63,6 +71,9 @@ class RunEnd:
             _number(frame.get("run_ms"), "run_ms") or 0.0,
             **times,
             computed_tokens=None if computed is None else int(computed),
+            chunks=tuple(_chunk(chunk) for chunk in frame.get("chunks", ())),
+            reuse=frame.get("reuse"),
+            repeated=int(_number(frame.get("repeated"), "repeated") or 0),
             message=str(frame.get("message", "")),
             hint=str(frame.get("hint", "")),
             written=None if frame.get("written") is None else str(frame["written"]),
@@ -100,7 +111,10 @@ class Run:
         """Resolves when the worker enters the library; cancelled when it never does."""
         self.ended: asyncio.Future[RunEnd] = loop.create_future()
         """Resolves with the end, or raises SlotLost."""
-        self.tokens = 0
+        self.tokens = order.carried_tokens
+        """Of the answer, those of earlier runs included."""
+        self.raw: list[str] = []
+        """The text that this run made, as the model made it."""
         self.started_at: float | None = None
         """Seconds of the event loop's clock."""
         self.stalled: str | None = None
@@ -115,6 +129,7 @@ class Run:
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._aborting = False
+        self._giving_way = False
 
     @property
     def aborting(self) -> bool:
@@ -138,8 +153,19 @@ class Run:
             return
         self._aborting = True
         self._command({"op": "abort", "gen": self.generation})
-        prefill_left = 0.0 if self.tokens or self.started_at is None else self.order.first_token_limit_s
+        prefill_left = 0.0 if self.made or self.started_at is None else self.order.first_token_limit_s
         self._arm(prefill_left + self._watch.grace_s)
+
+    def give_way(self) -> None:
+        """End the run with its next token, which is kept; in prefill with the chunk in progress."""
+        if not self._aborting and not self._giving_way and not self.ended.done():
+            self._giving_way = True
+            self._command({"op": "give_way", "gen": self.generation})
+
+    @property
+    def made(self) -> int:
+        """Return the tokens that this run has made."""
+        return self.tokens - self.order.carried_tokens
 
     def revoke(self) -> None:
         """Take the run back if it has not begun."""
@@ -156,7 +182,8 @@ class Run:
                 if not self._aborting:
                     self._arm(self.order.first_token_limit_s)
             case "tokens":
-                first, self.tokens = not self.tokens, int(_number(frame["n"], "n") or 0)
+                first, self.tokens = not self.made, int(_number(frame["n"], "n") or 0)
+                self.raw += _texts(frame["r"]) if "r" in frame else _shown(frame["d"])
                 if not self._aborting:
                     self._due = self._loop.time() + self._watch.silence_s
                     if first:  # the timer still waits for the end of a prefill; later tokens leave it alone
@@ -204,12 +231,29 @@ class Run:
         if now < min(self._due, self._ends_at):
             self._schedule()
             return
-        waited_for = "between two tokens" if self.tokens else "before the first token"
+        waited_for = "between two tokens" if self.made else "before the first token"
         if self.started_at is None:
             waited_for = "before it began"
         self.timed_out = now >= self._ends_at
         self.stalled = f"the library was silent for too long {waited_for}"
         self.abort()
+
+
+def _shown(pieces: Sequence[object]) -> list[str]:
+    """Return the text among the pieces of a frame."""
+    return [piece for piece in pieces if isinstance(piece, str)]
+
+
+def _texts(values: Sequence[object]) -> list[str]:
+    texts = [value for value in values if isinstance(value, str)]
+    if len(texts) < len(values):
+        raise TypeError("a piece is no text")
+    return texts
+
+
+def _chunk(values: Sequence[object]) -> tuple[int, float]:
+    computed, ms = values
+    return int(_number(computed, "a chunk's tokens") or 0), _number(ms, "a chunk's time") or 0.0
 
 
 def _number(value: object, name: str) -> float | None:

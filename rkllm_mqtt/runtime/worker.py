@@ -134,14 +134,14 @@ class Worker:
                 with self._changed:
                     self._waiting.append(frame)
                     self._changed.notify()
-            case "revoke" | "abort":
-                self._end_run(frame["gen"], running_too=frame["op"] == "abort")
+            case "revoke" | "abort" | "give_way":
+                self._end_run(frame["gen"], frame["op"])
             case "stop":
                 self._shut()
             case unknown:
                 raise FrameError(f"there is no command {unknown!r}")
 
-    def _end_run(self, generation: int, *, running_too: bool) -> None:
+    def _end_run(self, generation: int, wish: str) -> None:
         with self._changed:
             staged = next((run for run in self._waiting if run["gen"] == generation), None)
             if staged is not None:
@@ -149,8 +149,11 @@ class Worker:
             current = self._current
         if staged is not None:
             self.send({"t": "done", "gen": generation, "reason": "revoked"})
-        elif running_too and current is not None and current.number == generation:
-            current.abort()
+        elif current is not None and current.number == generation:
+            if wish == "abort":
+                current.abort()
+            elif wish == "give_way":
+                current.give_way()
 
     def _shut(self) -> None:
         with self._changed:

@@ -115,6 +115,9 @@ def test_a_run_says_everything_that_the_worker_needs():
         "opens_thinking": True,
         "thinking": True,
         "calls": None,
+        "carried": (),
+        "carried_tokens": 0,
+        "chunks": (),
     }
     calls = CallOrder({"on": {"type": "object"}}, "<tool_call>\n", True)
     assert RunOrder("hi", 7, calls=calls).frame(12)["calls"] == {
