@@ -1,6 +1,6 @@
 """What a job takes along when it leaves the slot before its answer is complete, so that the answer can go on.
 
-Pure. The model's own text goes behind the prompt of the next run; the worker reads it again and shows nothing,
+Pure. The model's own text goes behind the prompt of the next run; the worker reads it again, showing nothing,
 so that stop strings, thoughts, tool calls and repetitions go on where they were.
 """
 

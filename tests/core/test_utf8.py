@@ -54,3 +54,12 @@ def test_every_piece_of_valid_text_holds_whole_characters_only(text, cuts):
     shown = [stream.feed(piece) for piece in pieces_of(text.encode(), cuts)]
     assert "".join(shown) == text.replace("\0", "")
     assert stream.flush() == ""
+
+
+def test_it_knows_whether_a_character_has_begun():
+    stream = Utf8Stream()
+    assert not stream.pending
+    stream.feed(b"ab\xf0\x9f")
+    assert stream.pending
+    stream.feed(b"\x98\x80")
+    assert not stream.pending
