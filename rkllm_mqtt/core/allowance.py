@@ -47,6 +47,15 @@ class Allowance:
     """Refusals told since `told_since`."""
     told_since: float = float("-inf")
 
+    def tell(self, now: float, most: int, span_s: float = 1.0) -> bool:
+        """Return whether one more refusal may be told: `most` in a time that begins with its first."""
+        if now - self.told_since >= span_s:
+            self.told, self.told_since = 0, now
+        if self.told >= most:
+            return False
+        self.told += 1
+        return True
+
     def next_in_s(self, now: float, per_s: float) -> float:
         """Return the seconds until the next token is there; 0 when it is."""
         if self.tokens >= _ONE:
@@ -112,12 +121,7 @@ class Allowances:
         if self._has_company(client, own, now):
             span_s = max(_SPREAD_S, 1 / per_s)
             most = max(1, int(per_s * span_s))
-        if now - own.told_since >= span_s:
-            own.told, own.told_since = 0, now
-        if own.told >= most:
-            return False
-        own.told += 1
-        return True
+        return own.tell(now, most, span_s)
 
     def _has_company(self, client: str, own: Allowance, now: float) -> bool:
         """Return whether a modest client has asked since this one asks too fast."""

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from rkllm_mqtt.config import ClientConfig, LimitsConfig
-from rkllm_mqtt.core.allowance import Allowances, Rate
+from rkllm_mqtt.core.allowance import Allowance, Allowances, Rate
 from rkllm_mqtt.core.answers import encode
 from rkllm_mqtt.core.errors import Code, Fault
 from rkllm_mqtt.core.live import Counters, LiveJobs
@@ -24,6 +24,10 @@ from rkllm_mqtt.mqtt.messages import Outbound
 log = get_logger(__name__)
 
 _TOLD_EVERY_S = 1.0
+_TOLD_CLIENTS = 200
+"""Most clients that are told in a second how many of their messages were dropped."""
+_TOGETHER = 5
+"""All clients together are told so many times the refusals of one."""
 _UNKNOWN_PACE_S = 30.0
 """What a sender is told to wait for a place before the first run has shown how long one takes."""
 
@@ -60,6 +64,7 @@ class Quota:
         self._frees_in_s = frees_in_s
         self._now = now
         self._allowances = Allowances(limits.client_states)
+        self._everybody = Allowance(0, 0, 0, 0)
         self._entering: Counter[JobKey] = Counter()
         self._entering_of: Counter[str] = Counter()
         self._dropped: Counter[Mailbox] = Counter()
@@ -92,13 +97,16 @@ class Quota:
 
     def may_tell(self, mailbox: Mailbox) -> bool:
         """Return whether a refusal is told; False counts the message as dropped."""
-        now, client = self._now(), mailbox.client
-        if self._allowances.tell(client, now, self._rate(client), self._limits.rejects_per_s):
+        now, client, per_s = self._now(), mailbox.client, self._limits.rejects_per_s
+        mine = self._allowances.tell(client, now, self._rate(client), per_s)
+        # Whoever invents a name for each message has not been refused often by any of them.
+        if mine and self._everybody.tell(now, _TOGETHER * per_s):
             return True
         self._counters.dropped += 1
         if not self._dropped:
             asyncio.get_running_loop().call_later(_TOLD_EVERY_S, self._tell)
-        self._dropped[mailbox] += 1
+        if mailbox in self._dropped or len(self._dropped) < _TOLD_CLIENTS:
+            self._dropped[mailbox] += 1
         return False
 
     def entering(self, key: JobKey) -> None:

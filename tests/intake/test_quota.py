@@ -204,6 +204,17 @@ async def test_refusals_of_every_limit_are_bounded_and_counted_by_their_code(des
         assert it.counters.dropped == 5
 
 
+async def test_whoever_invents_a_name_for_each_message_is_not_told_without_end(desk):
+    async with desk(limits={"queue_length": 1, "rejects_per_s": 2}) as it:
+        for number in range(500):
+            it.put(f"c{number}/request/q", {"prompt": "hi"})
+        await it.reception.drained()
+        assert codes(it) == ["queue_full"] * 10
+        assert it.counters.dropped == 489
+        assert len(it.of("ack")) == 500
+        assert len(await drops_told(it, 200)) == 200
+
+
 async def test_a_request_that_cannot_be_read_is_told_why_as_often_as_its_sender_may_ask(desk):
     """A refusal that was paid for with a token is not one of those that are dropped."""
     async with desk(limits={"rejects_per_s": 1, "requests_burst_alone": 50}) as it:
