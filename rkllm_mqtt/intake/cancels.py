@@ -82,10 +82,9 @@ class Cancels:
 
     async def _cancel_one(self, address: Address, wanted: str, where: ClientTopic) -> None:
         target, client = address.mailbox.target, address.mailbox.client
-        job = self._live.find(target, client, wanted)
-        finds = (job is not None and not job.cancel_requested) or self._quota.is_entering(
-            (target, client, wanted)
-        )
+        key = target, client, wanted
+        job = self._live.find(*key)
+        finds = (job is not None and not job.cancel_requested) or self._quota.is_entering(key)
         if not finds and not self._paid(where):
             return
         if job is None:

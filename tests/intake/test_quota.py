@@ -135,6 +135,14 @@ async def test_a_resend_to_a_full_queue_is_a_duplicate_and_a_new_one_is_not_take
         assert codes(it) == ["client_limit"]
 
 
+async def test_resends_to_a_full_queue_need_no_place_and_are_no_refusals(desk):
+    async with desk(limits={"client_waiting": 2, "rejects_per_s": 1}) as it:
+        for number in (0, 1, *[0, 1] * 5):
+            await it.take(f"kitchen/request/q{number}", {"prompt": "hi"})
+        assert [duplicate for _, duplicate, _ in it.of("accepted")] == [False] * 2 + [True] * 10
+        assert it.counters.dropped == 0
+
+
 async def test_another_body_under_a_known_id_is_a_conflict_beyond_the_rate_too(desk):
     async with desk(limits=SLOW) as it:
         for _ in range(3):
