@@ -50,7 +50,7 @@ class World:
             abort_grace_s=ABORT_GRACE_S,
             slack_s=slack_s,
         )
-        self.broker = Broker(folder / "broker", persistence=True, max_queued=0)
+        self.broker = Broker(folder / "broker", persistence=True, saved_every=200, max_queued=0)
         self.disk = folder / "disk"
         self.disk.mkdir()
         self.model = folder / "chaos.sim"
