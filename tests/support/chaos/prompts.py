@@ -25,12 +25,14 @@ class Prompt:
     asked: Asked
     payload: bytes
     cancel_after_s: float | None = None
-    """Cancelled so long after it was accepted."""
+    """Cancelled so long after it was accepted, or after it has started."""
+    cancel_started: bool = False
     fault: str | None = None
     """What the library does on it."""
     received: str | None = None
     """The outcome."""
     accepted_at: float | None = None
+    started_at: float | None = None
     last_sent_at: float | None = None
     not_before: float = 0.0
     cancel_sent_at: float | None = None
@@ -83,6 +85,10 @@ class Prompts:
             asked.ttl_s = members["ttl_s"] = round(rng.uniform(0.2, 4.0), 1)
         elif rng.random() < 0.12:
             prompt.cancel_after_s = rng.choice((0.0, 0.0, 0.05, 0.3))
+            prompt.cancel_started = rng.random() < 0.5
+            if prompt.cancel_started and fault is None:  # long enough to be cancelled in the middle
+                asked.words, asked.expected = f"story 150 tokens {name}", None
+                members["prompt"] = asked.words
         if rng.random() < 0.05:
             members["reply_qos"] = 0
         if rng.random() < 0.05:

@@ -109,10 +109,11 @@ class Sender:
             self._maybe_cancel(wire, prompt, at)
 
     def _maybe_cancel(self, wire: Wire, prompt: Prompt, at: float) -> None:
-        if prompt.cancel_after_s is None or prompt.accepted_at is None:
+        since = prompt.started_at if prompt.cancel_started else prompt.accepted_at
+        if prompt.cancel_after_s is None or since is None:
             return
         sent = prompt.cancel_sent_at
-        if at - prompt.accepted_at >= prompt.cancel_after_s and (sent is None or at - sent >= _RESEND_S):
+        if at - since >= prompt.cancel_after_s and (sent is None or at - sent >= _RESEND_S):
             prompt.cancel_sent_at = at
             wire.publish(f"{self._box}/cancel/{prompt.asked.id}", b"")
 
@@ -134,6 +135,8 @@ class Sender:
         event = json.loads(payload)
         if event["type"] == "accepted" and prompt.accepted_at is None:
             prompt.accepted_at = at
+        elif event["type"] == "started" and prompt.started_at is None:
+            prompt.started_at = at
         elif event["type"] == "rejected":
             self._refused(prompt, at)
 
