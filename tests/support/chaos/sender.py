@@ -120,7 +120,7 @@ class Sender:
     def _take(self, message: Publication) -> None:
         at, payload = now(), message.payload.decode(errors="backslashreplace")
         self._recording.said.append(Said(at, message.topic, payload, message.retain, observer=False))
-        kind, request_id = message.topic.split("/")[4:6]
+        kind, _, request_id = message.topic.removeprefix(f"{self._box}/").partition("/")
         prompt = self._waiting.get(request_id)
         if prompt is None:
             return
