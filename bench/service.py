@@ -111,7 +111,12 @@ class Stage:
             "models": [
                 {"id": "bench", "file": str(self.model), "context_tokens": 16_384, "max_tokens": 16_384}
             ],
-            "limits": {"max_tokens": 16_384, "queue_length": 20_000, "client_waiting": 20_000},
+            "limits": {
+                "max_tokens": 16_384,
+                "queue_length": 20_000,
+                "client_waiting": 20_000,
+                "requests_burst": 20_000,
+            },
             "journal": {"path": str(self.folder / f"{name}.db")},
             "log": {"level": "warning"},
             "admin": {"enabled": True},
