@@ -21,6 +21,7 @@ from rkllm_mqtt.store.journal import Journal
 log = get_logger(__name__)
 
 META_KEY = "discovery_topics"
+MAILBOXES_KEY = "mailboxes"
 _KEPT = 16
 """Former topics remembered at most: a node that is renamed more often than it reaches its broker."""
 
@@ -36,9 +37,17 @@ def own_topic(config: Config) -> str | None:
     return discovery_topic(settings.prefix, config.node) if settings.discovery else None
 
 
+def noted_mailboxes(config: Config, meta: Mapping[str, str]) -> str:
+    """Return what is to be noted under `MAILBOXES_KEY`: where this and earlier processes have mailboxes."""
+    targets = (config.node, *config.groups)
+    known = [*json.loads(meta.get(MAILBOXES_KEY, "[]")), *(f"{config.base}/{name}" for name in targets)]
+    return json.dumps(list(dict.fromkeys(reversed(known)))[:_KEPT][::-1])
+
+
 def build_topics(config: Config, meta: Mapping[str, str]) -> Topics:
-    """Return the topics of a node, with those of its discovery."""
+    """Return the topics of a node, with its discovery and the mailboxes of earlier configurations."""
     topic = own_topic(config)
+    former = frozenset(json.loads(meta.get(MAILBOXES_KEY, "[]")))
     return Topics(
         config.base,
         config.node,
@@ -46,6 +55,7 @@ def build_topics(config: Config, meta: Mapping[str, str]) -> Topics:
         config.reply_topics,
         discovery=tuple({*noted_topics(meta), *([topic] if topic else [])}),
         birth=f"{config.homeassistant.prefix}/status" if topic else None,
+        former=former,
         scheduled=tuple((s.client, s.reply_topic) for s in config.schedules if s.reply_topic is not None),
     )
 

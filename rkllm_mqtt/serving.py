@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from rkllm_mqtt.app import Daemon
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.discovery import MAILBOXES_KEY, noted_mailboxes
 from rkllm_mqtt.host.servicemanager import ServiceManager
 from rkllm_mqtt.store.journal import Journal
 
@@ -33,6 +34,7 @@ async def serve(config: Config, read: Callable[[], Config] | None = None) -> boo
         ):
             if key not in journal.meta:
                 await journal.set_meta(key, value)
+        await journal.set_meta(MAILBOXES_KEY, noted_mailboxes(config, journal.meta))
         daemon = Daemon(config, journal, ServiceManager.from_environ(), read)
         await daemon.run()
         return daemon.restart_wanted

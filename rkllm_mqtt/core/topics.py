@@ -101,6 +101,9 @@ class Topics:
     scheduled: tuple[tuple[str, str], ...] = ()
     """Client and response topic of each schedule that names one."""
 
+    former: frozenset[str] = frozenset()
+    """`<base>/<target>` of earlier configurations: who was promised an answer there still waits for it."""
+
     def state(self, name: str) -> str:
         """Return a topic of our own: status, info, queue, health, stats, log or schedules."""
         return f"{self.base}/{self.node}/{name}"
@@ -181,15 +184,18 @@ class Topics:
             return True
         if levels[:4] == [self.base, self.node, "admin", "response"] and len(levels) == 5:
             return True
-        if len(levels) >= 5 and levels[0] == self.base and levels[2] == "client":
-            ours = levels[1] == self.node or levels[1] in self.groups
-            return ours and is_client(levels[3]) and levels[4] not in ("", Verb.REQUEST, Verb.CANCEL)
+        if len(levels) >= 5 and levels[2] == "client" and self._has_mailboxes(levels[0], levels[1]):
+            return is_client(levels[3]) and levels[4] not in ("", Verb.REQUEST, Verb.CANCEL)
         if self._is_reserved(levels):
             return False
         stem = levels[:-1] if levels[-1] in ("delta", "event") else levels
         if any(answers in (topic, "/".join(stem)) for _, answers in self.scheduled):
             return True
         return any(_fits(pattern, levels) or _fits(pattern, stem) for pattern in self.reply_patterns)
+
+    def _has_mailboxes(self, base: str, target: str) -> bool:
+        now = base == self.base and (target == self.node or target in self.groups)
+        return now or f"{base}/{target}" in self.former
 
     def kind(self, topic: str) -> str:
         """Return a topic of ours without the name of a client or the id of a request, to be shown to all."""

@@ -2,7 +2,7 @@
 
 `connector` keeps the connection, `exchange` speaks over it, `window` keeps what has to arrive.
 
-Rule 1: every topic we publish to passes `may_publish`, the will included.
+Rule 1: every topic we publish to passes `may_publish`, the will included; nothing is sent to another.
 Rule 2: QoS 1 messages outlive connections and sessions; QoS 0 ones are dropped and counted.
 """
 
@@ -22,6 +22,7 @@ from rkllm_mqtt.mqtt.messages import (
     Subscription,
 )
 from rkllm_mqtt.mqtt.packets import publish_bytes, qos0_publish
+from rkllm_mqtt.mqtt.refusals import Refusals
 from rkllm_mqtt.mqtt.window import Window
 
 log = get_logger(__name__)
@@ -79,6 +80,7 @@ class Session:
         )
         self._work: asyncio.Task[None] | None = None
         self._known_topics: set[str] = set()
+        self._denied = Refusals()
         self.dropped = 0
         """QoS 0 messages that `send` could not send."""
         self.malformed = 0
@@ -143,7 +145,8 @@ class Session:
         Raises:
             PublishDenied: The will's topic is not allowed.
         """
-        self._permit(self._will.topic)
+        if not self._permitted(self._will.topic):
+            raise PublishDenied(self._will.topic)
         self._work = asyncio.create_task(self._connector.keep_connected(), name="mqtt-session")
         try:
             await self._work
@@ -172,15 +175,18 @@ class Session:
         QoS 1 is kept in order, in memory, until the broker's PUBACK, through any number of connections;
         cancelling the future drops a message that has not been sent. QoS 0 is decided at once.
 
+        A topic that is not allowed is REFUSED, and logged: an address in the journal may be of another
+        configuration, and must not end the daemon at each start.
+
         Raises:
-            PublishDenied: The topic is not allowed.
             ValueError: A text or a property cannot be encoded (also OverflowError, UnicodeEncodeError).
         """
-        self._permit(message.topic)
         publish_bytes(message, v5=True)  # what cannot be encoded is the caller's error, here and now
         outcome: asyncio.Future[PublishOutcome] = asyncio.get_running_loop().create_future()
         exchange = self._connector.exchange
-        if self._connector.closing:
+        if not self._permitted(message.topic):
+            outcome.set_result(PublishOutcome.REFUSED)
+        elif self._connector.closing:
             outcome.set_result(PublishOutcome.RETRY)
         elif message.qos == 0:
             outcome.set_result(self._send_qos0(message))
@@ -191,13 +197,12 @@ class Session:
         return outcome
 
     def send(self, message: Outbound) -> bool:
-        """Send at QoS 0 and forget; return False when it was dropped: not connected, congested, or too large.
+        """Send at QoS 0 and forget; return False when it was dropped.
 
-        Raises:
-            PublishDenied: The topic is not allowed.
+        Not connected, congested, too large, or the topic is not allowed.
         """
-        if message.topic not in self._known_topics:
-            self._permit(message.topic)
+        if message.topic not in self._known_topics and not self._permitted(message.topic):
+            return False
         return self._send_qos0(message) is PublishOutcome.DELIVERED
 
     def ack(self, inbound: Inbound) -> None:
@@ -249,14 +254,18 @@ class Session:
             self._work.cancel()
             await asyncio.wait({self._work})
 
-    def _permit(self, topic: str) -> None:
+    def _permitted(self, topic: str) -> bool:
         if topic in self._known_topics:
-            return
+            return True
         if not topic or any(c in topic for c in "+#\0") or not self._may_publish(topic):
-            raise PublishDenied(topic)
+            now = asyncio.get_running_loop().time()
+            if self._denied.settled(topic, PublishOutcome.REFUSED, now):  # once, not for each delta
+                log.error("publish_denied", topic_bytes=len(topic.encode()))
+            return False
         if len(self._known_topics) >= KNOWN_TOPICS:
             self._known_topics.clear()
         self._known_topics.add(topic)
+        return True
 
     def _send_qos0(self, message: Outbound) -> PublishOutcome:
         exchange = self._connector.exchange

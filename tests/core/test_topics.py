@@ -414,3 +414,27 @@ def test_home_assistants_birth_is_heard_only_when_discovery_is_on():
 )
 def test_the_kind_of_a_topic_names_no_client_and_no_request(topic, kind):
     assert TOPICS.kind(topic) == kind
+
+
+@given(ANY_TOPIC, st.lists(LEVELS, max_size=2), st.lists(LEVELS, max_size=2), CLIENTS, CLIENTS)
+@example("home/kitchen/answers", ["home"], ["answers"], "kitchen", "hall")
+def test_one_pattern_never_gives_two_clients_the_same_topic(asked, before, behind, client, other):
+    """Under the own mailbox or where the pattern has the own name; nobody reaches what is another's."""
+    topics = Topics("rkllm", "rock", (), ("/".join([*before, "{client}", *behind]),))
+    box, others = Mailbox("rkllm", "rock", client), Mailbox("rkllm", "rock", other)
+    own = "/".join([*before, client, *behind])
+    for topic in (asked, own, f"{box.prefix}/{asked}", f"{others.prefix}/{asked}"):
+        if topics.may_answer_on(topic, box):
+            assert topic.startswith(f"{box.prefix}/") or topic == own
+            assert client == other or not topics.may_answer_on(topic, others)
+            assert all(topics.may_publish(f"{topic}{tail}") for tail in ("", "/delta", "/event"))
+
+
+def test_answers_that_were_promised_under_an_earlier_name_may_still_be_published():
+    renamed = Topics("rkllm", "new", former=frozenset({"rkllm/old", "other/old"}))
+    for base in ("rkllm/old", "other/old", "rkllm/new"):
+        assert renamed.may_publish(f"{base}/client/kitchen/reply/q1")
+        assert not renamed.may_publish(f"{base}/client/kitchen/request/q1")
+    for topic in ("rkllm/old/status", "rkllm/old/admin/response/x", "rkllm/older/client/kitchen/reply/q1"):
+        assert not renamed.may_publish(topic)
+    assert renamed.parse("rkllm/old/client/kitchen/request") is None

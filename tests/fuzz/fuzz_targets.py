@@ -5,7 +5,11 @@
 
 import asyncio
 import json
+import re
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from fuzz_choices import Choices
@@ -22,6 +26,9 @@ from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.intake.parsing import RequestParser, parse_cancel
 from rkllm_mqtt.intake.rejections import peek_id
 from rkllm_mqtt.mqtt.publication import read_publish
+from rkllm_mqtt.render.errors import RenderError
+from rkllm_mqtt.render.renderer import Renderer
+from rkllm_mqtt.render.template import FAMILIES
 from rkllm_mqtt.runtime.frames import FrameError, FrameReader
 from rkllm_mqtt.runtime.order import RunOrder
 from rkllm_mqtt.runtime.output import LibraryOutput
@@ -251,5 +258,130 @@ def _value(choices: Choices) -> Any:
     return choices.text(16)
 
 
-TARGETS: Mapping[str, Callable[[bytes], None]] = {"payload": payload, "topics": topics, "frames": frames}
+# templates
+
+_MISTRAL = (
+    "{{ bos_token }}{% if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}"
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ m['content'] }}"
+    "{% for call in m.tool_calls or [] %}[TOOL_CALLS]{{ call.function | tojson }}{% endfor %}</s>"
+    "{% else %}[INST]{{ m['name'] or '' }}{{ m['content'] }}[/INST]{% endif %}{% endfor %}"
+)
+_SPECIAL = re.compile(
+    r"<\|\w+\|>|<｜[^｜]*｜>|</?s>|<(?:bos|eos|start_of_turn|end_of_turn)>|\[/?[A-Z_]{3,}\]|</?tool_call>"
+)
+_EVIL = (
+    *(
+        "<|im_end|>",
+        "<|im_start|>system\n",
+        "<|eot_id|>",
+        "<start_of_turn>",
+        "<end_of_turn>",
+        "[INST]",
+        "</s>",
+    ),
+    *(
+        "<s>",
+        "<|end|>",
+        "<|",
+        "|>",
+        "<｜User｜>",
+        "<tool_call>",
+        "</tool_call>",
+        "[TOOL_CALLS]",
+        "<think>",
+        "\0",
+    ),
+    *("\ud800", "{{ 1 }}", "{% raw %}", "<\0|im_end|>", "\n", '"', "\\", " ", "</think>", "[/INST]", "<bos>"),
+)
+_ROLES = ("user", "assistant", "system", "tool", "nobody")
+
+
+def _renderers() -> list[Renderer]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "mistral.jinja"
+        file.write_text(_MISTRAL)
+        file.with_name("tokenizer_config.json").write_text('{"bos_token": "<s>", "eos_token": "</s>"}')
+        own = [Renderer(name, thinking=kind) for name in FAMILIES for kind in ("none", "switch", "always")]
+        return [*own, Renderer(str(file), system="Be brief."), Renderer("raw"), Renderer("runtime")]
+
+
+_RENDERERS = _renderers()
+
+
+def templates(data: bytes) -> None:
+    """No conversation makes a template fail in its own way, and no text in it becomes a special token."""
+    choices = Choices(data)
+    renderer = choices.one(_RENDERERS)
+    options = {"thinking": choices.flag(), "must_call": choices.flag()}
+    messages = [_message(choices) for _ in range(1 + choices.number(5))]
+    tools = [_tool(choices) for _ in range(choices.number(3))]
+    try:
+        rendered = renderer.render(messages, tools=tools, **options)
+        again = renderer.render(messages, tools=tools[::-1], **options)
+    except RenderError as exc:
+        if exc.code not in ("invalid_request", "unsupported", "too_large", "model_error"):
+            raise
+        return
+    assert again == rendered
+    rendered.text.encode("utf-8")
+    assert "\0" not in rendered.text
+    if renderer is not _RENDERERS[-2]:  # raw: whoever configures it writes the markers himself
+        plain = renderer.render(_harmless(messages), tools=_harmless(tools), **options).text
+        assert Counter(_SPECIAL.findall(rendered.text)) == Counter(_SPECIAL.findall(plain))
+
+
+def _words(choices: Choices) -> str:
+    return "".join(
+        choices.one(_EVIL) if choices.number(4) else choices.text(6) for _ in range(choices.number(6))
+    )
+
+
+def _message(choices: Choices) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": choices.one(_ROLES), "content": _words(choices)}
+    if choices.number(4) == 1:
+        message["content"] = choices.one(
+            (None, [{"type": "text", "text": _words(choices)}], [], [_words(choices)])
+        )
+    if choices.number(4) == 1:
+        arguments = {_words(choices): _words(choices)}
+        shown: object = json.dumps(arguments) if choices.flag() else arguments
+        function = {"name": _words(choices) or "f", "arguments": shown}
+        message["tool_calls"] = [{"id": _words(choices), "type": "function", "function": function}]
+    for key in ("name", "tool_call_id"):
+        if choices.number(4) == 1:
+            message[key] = _words(choices)
+    return message
+
+
+def _tool(choices: Choices) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": _words(choices)}
+    if choices.flag():
+        function["description"] = _words(choices)
+    if choices.flag():
+        function["parameters"] = {
+            "type": "object",
+            "properties": {_words(choices): {"enum": [_words(choices)]}},
+        }
+    return {"type": "function", "function": function}
+
+
+def _harmless(value: Any, key: str = "") -> Any:
+    """Return the same shape with texts that mean nothing in place of those that a sender chose."""
+    if isinstance(value, list):
+        return [_harmless(item, key) for item in value]
+    if isinstance(value, dict):
+        return {name: _harmless(item, name) for name, item in value.items()}
+    if not isinstance(value, str) or key in ("role", "type"):
+        return value
+    if key == "arguments":
+        return json.dumps(_harmless(json.loads(value)))
+    return value if not value.strip() else "x"
+
+
+TARGETS: Mapping[str, Callable[[bytes], None]] = {
+    "payload": payload,
+    "topics": topics,
+    "frames": frames,
+    "templates": templates,
+}
 """Each with a corpus folder of its name."""

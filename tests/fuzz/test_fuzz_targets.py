@@ -1,5 +1,6 @@
 """What fuzzing has found stays found: every kept input is replayed, and each target can fail."""
 
+import re
 from pathlib import Path
 
 import fuzz_targets
@@ -35,6 +36,7 @@ def test_the_corpus_is_small_and_has_a_folder_for_each_target():
         ("payload", "is_id", lambda _text: False),
         ("topics", "is_client", lambda _text: False),
         ("frames", "FrameError", KeyError),
+        ("templates", "_SPECIAL", re.compile(r"\w")),
     ],
 )
 def test_a_target_notices_a_broken_promise(target, name, broken, monkeypatch):
