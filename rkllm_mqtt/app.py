@@ -39,7 +39,7 @@ from rkllm_mqtt.positions import Positions
 from rkllm_mqtt.recovery import recover_jobs
 from rkllm_mqtt.recurring.service import Recurring
 from rkllm_mqtt.reload import Reload
-from rkllm_mqtt.renderers import build_renderers
+from rkllm_mqtt.renderers import build_renderers, thinking_budgets
 from rkllm_mqtt.reporter import Reporter, Views
 from rkllm_mqtt.router import Router
 from rkllm_mqtt.runtime.slot import Slot
@@ -141,7 +141,7 @@ class Daemon:
             self._counters,
             journal,
             self._slot,
-            Orders(build_renderers(self._slot, limits.template_s)),
+            Orders(build_renderers(self._slot, limits.template_s), thinking_budgets(self._slot)),
             outcomes,
             self._scheduler,
             send=self._sender.send,

@@ -23,10 +23,16 @@ class Orders:
 
     Args:
         renderers: By model id.
+        thinking_tokens: Most tokens of thoughts, by model id; a model that is not named may think for ever.
     """
 
-    def __init__(self, renderers: Mapping[str, Renderer | FencedRenderer]) -> None:
+    def __init__(
+        self,
+        renderers: Mapping[str, Renderer | FencedRenderer],
+        thinking_tokens: Mapping[str, int] | None = None,
+    ) -> None:
         self._prompts = Prompts(renderers)
+        self._thinking_tokens = thinking_tokens or {}
         self._replays = Replays(_REPLAYED_BYTES)
 
     def ready(self, job: Job, wake: Callable[[], None]) -> bool:
@@ -54,6 +60,8 @@ class Orders:
             specials=rendered.specials,
             opens_thinking=rendered.opens_thinking,
             thinking=request.thinking and rendered.mode == "runtime",
+            # The library's own template cannot be gone on with: what it makes of a prompt is its own.
+            thinking_tokens=self._thinking_tokens.get(request.model) if rendered.mode == "raw" else None,
             calls=_calls(request, _offered(request), rendered),
         )
         return rendered, order

@@ -28,3 +28,9 @@ def build_renderers(slot: Slot, limit_s: float) -> Mapping[str, Renderer | Fence
         except RenderError as exc:
             raise ConfigError(f"models: {model_id}: template: {exc}", exc.hint) from exc
     return renderers
+
+
+def thinking_budgets(slot: Slot) -> Mapping[str, int]:
+    """Return the most tokens of thoughts of each model that has a limit."""
+    models = {model_id: slot.model(model_id) for model_id in slot.model_ids}
+    return {name: model.thinking_tokens for name, model in models.items() if model and model.thinking_tokens}

@@ -41,6 +41,12 @@ class ModelConfig(BaseModel):
     thinking: Literal["none", "switch", "always"] = Field(
         "none", description="Whether the model thinks: never, when a request asks, or always."
     )
+    thinking_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=65_536,
+        description="Most tokens of thoughts; then they are closed and the model has to answer.",
+    )
     system: str | None = Field(None, description="System prompt when a request brings none.")
     max_tokens: int = Field(512, ge=1, le=65_536, description="Answer length when a request names none.")
     sampling: PresetConfig = Field(

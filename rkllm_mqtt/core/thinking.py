@@ -39,10 +39,15 @@ class ThinkingSplitter:
         self._held = ""
 
     @property
+    def thinking(self) -> bool:
+        """Whether the thoughts have begun and are not closed."""
+        return self._place in (_Place.THOUGHTS_START, _Place.THOUGHTS)
+
+    @property
     def unanswered(self) -> bool:
         """Whether the thoughts were closed and nothing but white space came after.
 
-        Runtime 1.3.0 ends some runs right at `</think>`; the caller reports that instead of an empty answer.
+        Runtime 1.3.0 ends some runs right at `</think>`; the caller goes on behind them.
         """
         return self._place is _Place.GAP
 

@@ -46,6 +46,8 @@ class Generation:
             self._repetition.feed(piece.encode())
         self._raw: list[str] = []
         self._tokens = self._carried
+        self._thought_out = False
+        """The thoughts have used their tokens: the library's run is ended, ours goes on."""
         self._silent = 0
         self._repeated = 0
         self._chunks: list[tuple[int, float]] = []
@@ -115,13 +117,18 @@ class Generation:
         try:
             if not self._compute_chunks():
                 return {"reason": self._reason}
-            outcome = self._enter()
+            outcome = self._enter(self._order["prompt"])
+            made = outcome.tokens
+            if self._thought_out and self._reason is None:
+                made += self._enter(self._close_thoughts()).tokens
+            elif self._stops_at_thoughts():
+                made += self._enter(self._so_far()).tokens
         except rkllmrt.RunFailed as exc:
             return self._failed(exc)
         except rkllmrt.RkllmError as exc:
             return {"reason": "error", "message": str(exc), "hint": exc.hint, "stuck": True}
         # Steps in the middle of a character come to nobody's ear, but they are tokens.
-        self._tokens = max(self._tokens, self._carried + outcome.tokens - self._silent - self._repeated)
+        self._tokens = max(self._tokens, self._carried + made - self._silent - self._repeated)
         if self._reason is None:
             limited = self._tokens >= self._max_tokens
             self._reason = "length" if limited else "stop"
@@ -158,9 +165,9 @@ class Generation:
         if self._reason is not None or not self._library_limits:
             self._model.abort()
 
-    def _enter(self) -> rkllmrt.RunOutcome:
+    def _enter(self, text: str) -> rkllmrt.RunOutcome:
         thinking = self._order["thinking"] and self._model.library.capabilities.thinking_switch
-        prompt = rkllmrt.PromptInput(self._order["prompt"], enable_thinking=thinking)
+        prompt = rkllmrt.PromptInput(text, enable_thinking=thinking)
         try:
             return self._model.generate(prompt, self._params(), self._on_token)
         except rkllmrt.RunFailed as exc:
@@ -171,6 +178,27 @@ class Generation:
         with contextlib.suppress(rkllmrt.RkllmError):
             self._model.clear_kv_cache()
         return self._model.generate(prompt, self._params(), self._on_token)
+
+    def _close_thoughts(self) -> str:
+        """Return the prompt with which the model goes on behind its thoughts."""
+        with self._lock:
+            self._utf8.flush()  # half a character is no thought
+            self._raw.append(self._reader.close_thoughts())
+            self._thought_out = False
+        return self._so_far()
+
+    def _stops_at_thoughts(self) -> bool:
+        """Return whether the library ended its run between thoughts and answer, as 1.3.0 does at times."""
+        own_template = self._order["thinking"]  # what the library makes of a prompt cannot be gone on with
+        goes_on = self._reason is None and self._tokens < self._max_tokens and not own_template
+        return goes_on and self._reader.unanswered
+
+    def _so_far(self) -> str:
+        """Return the prompt with all that was written; the watch is told that it is to be computed."""
+        self._send({"t": "resumed", "gen": self.number})
+        carried = len("".join(self._order["carried"]).rstrip())
+        prompt: str = self._order["prompt"]
+        return prompt[: len(prompt) - carried] + self._reader.so_far
 
     def _too_long(self) -> bool:
         # A prompt of fewer bytes than the window has tokens cannot be too long, whatever the tokenizer.
@@ -185,7 +213,7 @@ class Generation:
         limit = None
         if self._library_limits:
             # White space that was carried is made again and not counted: it is no more than its characters.
-            limit = self._max_tokens - self._carried + self._reader.again
+            limit = self._max_tokens - self._tokens + self._reader.again
         return rkllmrt.RunParams(max_new_tokens=limit, sampling=sampling)
 
     def _failed(self, exc: rkllmrt.RunFailed) -> dict[str, Any]:
@@ -200,7 +228,7 @@ class Generation:
             if self._reason == "preempted":
                 self._reason = None  # it was over before it could give way
             return
-        if self._reason is not None:
+        if self._reason is not None or self._thought_out:
             self._silent += 1  # a step that was under way when the run was ended
             self._model.abort()  # again: the first may have come before the library had begun
             return
@@ -220,7 +248,7 @@ class Generation:
                 self._reason = "repetition"
             if self._yielding and self._reason is None and not self._utf8.pending:
                 self._reason = "preempted"
-        if self._reason is not None:
+        if self._reason is not None or self._thought_out:
             self._model.abort()
 
     def _read(self, raw: bytes) -> bool:
@@ -235,6 +263,7 @@ class Generation:
             self._reason = "stop"
         elif self._tokens >= self._max_tokens and (self._carried or not self._library_limits):
             self._reason = "length"
+        self._thought_out = self._reader.thinks_too_long and self._tokens < self._max_tokens
         return True
 
     def _flush(self, now: float) -> None:

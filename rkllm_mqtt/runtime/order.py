@@ -72,6 +72,8 @@ class RunOrder:
     """The prompt ends inside an open `<think>`."""
     thinking: bool = False
     """For the runtime's own template only."""
+    thinking_tokens: int | None = None
+    """After so many tokens of thoughts they are closed and the model goes on with the answer; None: never."""
     calls: CallOrder | None = None
     """How to tell tool calls from text; None where everything is text."""
     carried: tuple[str, ...] = ()
@@ -96,6 +98,7 @@ class RunOrder:
             "specials": self.specials,
             "opens_thinking": self.opens_thinking,
             "thinking": self.thinking,
+            "thinking_tokens": self.thinking_tokens,
             "calls": None if self.calls is None else asdict(self.calls),
             "carried": self.carried,
             "carried_tokens": self.carried_tokens,

@@ -11,6 +11,8 @@ from rkllm_mqtt.content.offer import Offer
 from rkllm_mqtt.core.stops import StopFilter
 from rkllm_mqtt.core.thinking import ThinkingSplitter
 
+_THOUGHTS_CLOSED = "\n</think>\n\n"
+
 WirePiece = str | list[str] | dict[str, str]
 """Text, thoughts in a list of one, or a tool call with name and arguments."""
 
@@ -33,6 +35,8 @@ class AnswerReader:
         self._shown_whole = True
         """Neither thoughts nor calls were taken out of the text."""
         self._again = ""
+        self._thinking_tokens: int | None = order["thinking_tokens"]
+        self._thoughts = 0
         for piece in order["carried"]:
             self.feed(piece)
         self._pieces = []
@@ -48,7 +52,29 @@ class AnswerReader:
                 return False
         self._written.append(text)
         self._split(self._stops.feed(text))
+        self._thoughts += self._splitter.thinking
         return True
+
+    @property
+    def thinks_too_long(self) -> bool:
+        """Return whether the thoughts have used their tokens and are not closed."""
+        limit = self._thinking_tokens
+        return limit is not None and self._thoughts >= limit and self._splitter.thinking
+
+    @property
+    def unanswered(self) -> bool:
+        """Return whether thoughts were closed and nothing came after them."""
+        return self._splitter.unanswered and not self.stopped
+
+    def close_thoughts(self) -> str:
+        """Close the thoughts in the model's place; return the text with which it did not do so itself."""
+        self.feed(_THOUGHTS_CLOSED)
+        return _THOUGHTS_CLOSED
+
+    @property
+    def so_far(self) -> str:
+        """Return all that was written, what was carried included."""
+        return "".join(self._written)
 
     def take(self) -> list[WirePiece]:
         """Return the pieces that may be shown since the last call."""

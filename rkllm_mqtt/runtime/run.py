@@ -130,6 +130,7 @@ class Run:
         self._timer: asyncio.TimerHandle | None = None
         self._aborting = False
         self._giving_way = False
+        self._in_prefill = True
 
     @property
     def aborting(self) -> bool:
@@ -153,7 +154,8 @@ class Run:
             return
         self._aborting = True
         self._command({"op": "abort", "gen": self.generation})
-        prefill_left = 0.0 if self.made or self.started_at is None else self.order.first_token_limit_s
+        in_prefill = self._in_prefill and self.started_at is not None
+        prefill_left = self.order.first_token_limit_s if in_prefill else 0.0
         self._arm(prefill_left + self._watch.grace_s)
 
     def give_way(self) -> None:
@@ -182,13 +184,18 @@ class Run:
                 if not self._aborting:
                     self._arm(self.order.first_token_limit_s)
             case "tokens":
-                first, self.tokens = not self.made, int(_number(frame["n"], "n") or 0)
+                first, self._in_prefill = self._in_prefill, False
+                self.tokens = int(_number(frame["n"], "n") or 0)
                 self.raw += _texts(frame["r"]) if "r" in frame else _shown(frame["d"])
                 if not self._aborting:
                     self._due = self._loop.time() + self._watch.silence_s
                     if first:  # the timer still waits for the end of a prefill; later tokens leave it alone
                         self._schedule()
                     self._on_pieces(frame["d"], self.tokens)
+            case "resumed":  # with a longer prompt, of which the library may have to compute all
+                self._in_prefill = True
+                if not self._aborting:
+                    self._arm(self.order.first_token_limit_s)
             case "done":
                 self._finish(RunEnd.of(frame), None)
 

@@ -141,3 +141,15 @@ def test_a_model_without_a_chat_template_is_offered_none(launch, template, tmp_p
     daemon, watcher = launch(models=[{"id": "m", "file": str(file), "template": template}])
     final = ask((watcher, daemon.client("app")), "q1", "turn on the kitchen lamp")
     assert final["error"]["code"] == "unsupported"
+
+
+def test_a_model_thinks_no_longer_than_it_may_and_answers_then(launch, tmp_path):
+    file = tmp_path / "model.sim"
+    file.write_text("rkllm-simulator 1\nprofile: instant\nthinking: yes\n")
+    model = {"id": "m", "file": str(file), "thinking": "switch", "thinking_tokens": 5}
+    daemon, watcher = launch(models=[model])
+    served = watcher, daemon.client("app")
+    final = ask(served, "q1", "turn on the kitchen lamp", thinking=True)
+    assert final["thinking"].startswith("The user")
+    assert "answer" not in final["thinking"]
+    assert final["tool_calls"][0]["function"]["name"] == "turn_on"

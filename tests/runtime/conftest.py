@@ -104,6 +104,7 @@ class Told:
     """What a worker said of one run."""
 
     def __init__(self, frames: list[Any]) -> None:
+        self.all = frames
         self.done = frames[-1]
         self.frames = [frame for frame in frames if frame["t"] == "tokens"]
         pieces = [piece for frame in self.frames for piece in frame["d"]]

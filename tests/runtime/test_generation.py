@@ -87,6 +87,43 @@ def test_the_familys_marker_ends_also_the_thoughts(shared_worker):
     assert (told.thinking, told.text) == ("first", "")
 
 
+QUESTION = "<|im_start|>user\nponder this for a while please<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize("version", [BEFORE_LIMITS, NEWEST])
+def test_thoughts_that_take_too_long_are_closed_and_the_model_answers(worker, model, version):
+    one = worker(model("thinking: yes"), version=version).ready()
+    whole = one.ask(QUESTION, stops=("<|im_end|>",))
+    short = one.ask(QUESTION, stops=("<|im_end|>",), thinking_tokens=5)
+    assert whole.thinking.startswith(short.thinking)
+    assert 0 < len(short.thinking) < len(whole.thinking)
+    assert short.text == whole.text == "You said: ponder this for a while please"
+    assert short.written == f"<think>\n{short.thinking}\n</think>\n\n{short.text}"
+    assert short.tokens < whole.tokens
+    assert [frame["t"] for frame in short.all].count("resumed") == 1
+
+
+@pytest.mark.parametrize("version", [BEFORE_LIMITS, NEWEST])
+def test_the_limit_of_tokens_counts_thoughts_and_answer_together(worker, model, version):
+    one = worker(model("thinking: yes"), version=version).ready()
+    told = one.ask(QUESTION, thinking_tokens=5, max_tokens=9)
+    assert (told.tokens, told.reason) == (9, "length")
+    assert told.text
+
+
+def test_a_library_that_ends_between_thoughts_and_answer_is_made_to_go_on(worker, model):
+    told = worker(model("thinking: yes", "stop_at_think_end: yes")).ready().ask(QUESTION)
+    assert told.thinking.endswith("I will answer that.")
+    assert told.text == "You said: ponder this for a while please"
+    assert told.reason == "stop"
+
+
+def test_thoughts_within_their_tokens_are_left_alone(worker, model):
+    told = worker(model("thinking: yes")).ready().ask(QUESTION, thinking_tokens=500)
+    assert "resumed" not in [frame["t"] for frame in told.all]
+    assert told.thinking.endswith("I will answer that.")
+
+
 def test_a_prompt_that_opens_the_thoughts_needs_no_marker_for_them(shared_worker):
     told = shared_worker().ask("say: deep</think>clear", opens_thinking=True)
     assert (told.thinking, told.text) == ("deep", "clear")

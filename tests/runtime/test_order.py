@@ -114,6 +114,7 @@ def test_a_run_says_everything_that_the_worker_needs():
         "specials": ("<pad>",),
         "opens_thinking": True,
         "thinking": True,
+        "thinking_tokens": None,
         "calls": None,
         "carried": (),
         "carried_tokens": 0,

@@ -232,3 +232,31 @@ async def test_numbers_and_reasons_that_cannot_be_true_are_not_believed(garbage)
     with pytest.raises((ValueError, KeyError, TypeError)):
         watched.run.take(garbage)
     assert not watched.run.ended.done()
+
+
+@in_virtual_time
+async def test_a_run_that_goes_on_with_a_longer_prompt_gets_the_time_of_a_prefill_again():
+    watched = Watched()
+    watched.start()
+    watched.tokens(1, "a")
+    watched.run.take({"t": "resumed", "gen": 7})
+    await asyncio.sleep(9)  # longer than a silence between two tokens may be
+    assert watched.commands == []
+    await asyncio.sleep(2)
+    assert watched.commands == [(10.0, ABORT)]
+    await asyncio.sleep(13)  # a prefill does not hear an abort
+    assert watched.kills == []
+    await asyncio.sleep(2)
+    assert [at for at, _ in watched.kills] == [25.0]
+
+
+@in_virtual_time
+async def test_the_silence_between_tokens_counts_again_behind_the_longer_prompt():
+    watched = Watched()
+    watched.start()
+    watched.tokens(1, "a")
+    watched.run.take({"t": "resumed", "gen": 7})
+    await asyncio.sleep(5)
+    watched.tokens(2, "b")
+    await asyncio.sleep(3)
+    assert watched.commands == [(7.0, ABORT)]

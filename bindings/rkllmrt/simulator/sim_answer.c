@@ -184,9 +184,13 @@ static void spoil(Text *text) {
 void answer_make(Sim *sim, Column *column, const Input *input, const Infer *infer) {
     Prompt prompt = prompt_read((Span){column->prompt.at ? column->prompt.at : "", column->prompt.len},
                                 sim->tool_mark.len ? sim->tool_mark.at : "");
-    static const char EMPTY_THOUGHT[] = "<think>\n\n</think>";
-    bool closed = starts_with(prompt.tail, span(EMPTY_THOUGHT)), asked = span_find_exact(prompt.tail, "<think>") != NULL;
-    if (closed) prompt.tail.at += sizeof EMPTY_THOUGHT - 1, prompt.tail.len -= sizeof EMPTY_THOUGHT - 1;
+    static const char THOUGHT_END[] = "</think>";
+    const char *close = span_find_exact(prompt.tail, THOUGHT_END);
+    bool closed = close != NULL, asked = span_find_exact(prompt.tail, "<think>") != NULL;
+    if (closed) {
+        size_t thought = (size_t)(close - prompt.tail.at) + sizeof THOUGHT_END - 1;
+        prompt.tail.at += thought, prompt.tail.len -= thought;
+    }
     while (closed && prompt.tail.len && *prompt.tail.at == '\n') prompt.tail.at++, prompt.tail.len--;
     Text *out = &column->answer;
     text_add(out, "", 0);
