@@ -39,6 +39,7 @@ FAMILIES = {
     "rkllm_mqtt/commands/top_": "commands/test_top.py",
     "rkllm_mqtt/commands/demo_": "commands/test_demo.py",
     "rkllm_mqtt/commands/doctoring/": "commands/test_doctor.py",
+    "rkllm_mqtt/commands/servicing/": "commands/test_service.py",
     "rkllm_mqtt/host/": "host/test_npu.py",
     "bindings/rkllmrt/abi": "rkllmrt/test_abi.py",
     "bindings/rkllmrt/": "rkllmrt/test_model.py",

@@ -50,6 +50,9 @@ COMMANDS = (
         "rkllm-mqtt journal backup journal-copy.db",
     ),
     Command("doctor", "find what is wrong on this board and say what to do", "rkllm-mqtt doctor"),
+    Command(
+        "service", "put the daemon under systemd, take it away, say how it is", "rkllm-mqtt service install"
+    ),
     Command("config", "check a configuration, print its schema or an example", "rkllm-mqtt config check"),
     Command("models", "list the models and whether their files are good", "rkllm-mqtt models"),
 )

@@ -1,0 +1,1 @@
+"""What `rkllm-mqtt service` is made of."""
