@@ -3,7 +3,7 @@ PY := .venv/bin/python
 # Tests wait for processes and brokers more than they compute: one more than there are cores.
 JOBS := $(shell expr $$(nproc) + 1)
 
-.PHONY: setup run test check chaos soak bench fuzz test-clients clean
+.PHONY: setup run test check chaos soak bench fuzz licenses test-clients clean
 
 setup:
 	@scripts/setup
@@ -39,6 +39,9 @@ fuzz:
 # Each call on the disk fails in each way, and the power fails after each: five minutes.
 faults: setup
 	@RKLLM_MQTT_EVERY_FAULT=1 .venv/bin/pytest -q -n $(JOBS) tests/store/test_faulty_disk.py tests/store/test_power_cut.py
+
+licenses: setup
+	@$(PY) scripts/licenses.py
 
 test-clients: setup
 	@scripts/setup-clients

@@ -14,6 +14,7 @@ from rkllm_mqtt.core.job import JobEvent
 from rkllm_mqtt.core.verdict import Again, Ended, judge_shape, settle
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.logs import get_logger
+from rkllm_mqtt.render.fence import bare_environment
 
 log = get_logger(__name__)
 
@@ -72,6 +73,7 @@ async def _validated(schema: Mapping[str, Any], value: Any) -> str | None:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
+        env=bare_environment(),
         start_new_session=True,  # Ctrl-C in the daemon's terminal is for the daemon alone
     )  # fmt: skip
     try:

@@ -118,7 +118,9 @@ class RuntimeConfig(Section):
         None, ge=0, le=15, description="IOMMU domain of 4 GB; another one than other users of the NPU."
     )
     embed_flash: bool | None = Field(None, description="Read embedding rows from storage to save memory.")
-    log_level: int = Field(0, ge=0, le=2, description="RKLLM_LOG_LEVEL of the library.")
+    log_level: int = Field(
+        0, ge=0, le=2, description="RKLLM_LOG_LEVEL of the library; 2 prints details into the log at debug."
+    )
     load_timeout_s: Seconds = Field(300, description="Longest load of a model, seconds.")
     stall_timeout_s: Seconds = Field(30, description="Longest silence between two tokens, seconds.")
     run_timeout_s: Seconds = Field(1800, description="Longest run of one prompt, seconds.")

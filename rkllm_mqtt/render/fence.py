@@ -27,6 +27,11 @@ _START_S = 30.0
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "PYTHONHOME")
 
 
+def bare_environment() -> dict[str, str]:
+    """Return what a process of ours needs to start, and nothing that tells of the daemon."""
+    return {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+
+
 class FencedRenderer:
     """Does what a `Renderer` does; may be called from any thread, one call at a time is carried out.
 
@@ -88,7 +93,7 @@ class FencedRenderer:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
-                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                env=bare_environment(),
                 start_new_session=True,  # Ctrl-C is for the daemon alone
             )
         try:
