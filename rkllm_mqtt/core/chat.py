@@ -40,6 +40,8 @@ class ChatRequest:
     """The one tool that must be called; `tool_choice` is `required` then."""
     response_format: Mapping[str, Any] | None = None
     """The asked shape: `type` is json_object, or json_schema with the `schema`."""
+    conversation: str | None = None
+    """The client's conversation that this is a turn of; its history comes before the messages."""
     thinking: bool = False
     stream: bool = False
     text: bool = False

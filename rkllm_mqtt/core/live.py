@@ -12,13 +12,17 @@ from rkllm_mqtt.core.waiting import Job
 
 @dataclass(slots=True)
 class LiveJobs:
-    """Waiting jobs, and those in the slot; every unfinished job is in exactly one of the two."""
+    """Waiting jobs, held ones, and those in the slot; every unfinished job is in exactly one of the three."""
 
     policy: Policy = field(default_factory=Policy)
     cost_of: Callable[[Job], float] | None = None
     """Estimates the slot time that a job needs, seconds; None: nothing is known."""
     in_slot: list[Job] = field(default_factory=list)
     """The running job first, then the staged one."""
+    read_history: Callable[[Job], None] | None = None
+    """Called when it is a held job's turn in its conversation: to give it its history, and then `release` it."""
+    _talks: dict[tuple[str, str, str], list[Job]] = field(default_factory=dict)
+    """The unfinished jobs of each conversation, in order; only the first may run, the others are held."""
     _by_key: dict[tuple[str, str, str], Job] = field(default_factory=dict)
     _by_seq: dict[int, Job] = field(default_factory=dict)
 
@@ -33,10 +37,27 @@ class LiveJobs:
         return len(self._by_seq)
 
     def add(self, job: Job) -> None:
-        """Take a new job in; it waits."""
+        """Take a new job in; it waits, or is held until its conversation has come to it."""
         self._by_key[job.key] = job
         self._by_seq[job.seq] = job
+        if job.request.conversation is None or self.read_history is None:
+            self._wait(job)
+            return
+        talk = self._talks.setdefault(_talk_of(job), [])
+        talk.append(job)
+        if len(talk) == 1:
+            self.read_history(job)
+
+    def is_held(self, job: Job) -> bool:
+        """Return whether a job waits for its history, or for the end of an earlier turn."""
+        return job.seq in self._by_seq and job not in self.waiting and job not in self.in_slot
+
+    def release(self, job: Job) -> bool:
+        """Let a held job wait with the others, now that it has its history; False when it has ended."""
+        if not self.is_held(job):
+            return False
         self._wait(job)
+        return True
 
     def take(self, job: Job) -> None:
         """Move a waiting job into the slot, unless the policy did; whoever ends it unrun takes it so, too."""
@@ -57,6 +78,7 @@ class LiveJobs:
             self.policy.remove(job)
         elif job in self.in_slot:
             self.in_slot.remove(job)
+        self._end_turn(job)
 
     def find(self, target: str, client: str, request_id: str) -> Job | None:
         """Return the unfinished job of an id."""
@@ -69,17 +91,35 @@ class LiveJobs:
     def of_client(self, target: str, client: str) -> list[Job]:
         """Return the unfinished jobs of a client; takes as long as there are jobs, unless it has none."""
         if not self.waiting.of_client(client) and all(job.client != client for job in self.in_slot):
-            return []
+            if not any(talk[:2] == (target, client) for talk in self._talks):
+                return []
         return [job for job in self._by_key.values() if job.key[:2] == (target, client)]
 
     def all(self) -> list[Job]:
         """Return every unfinished job."""
         return list(self._by_key.values())
 
+    def _end_turn(self, job: Job) -> None:
+        """Let the next turn of a conversation come."""
+        talk = self._talks.get(_talk_of(job), [])
+        if job not in talk:
+            return
+        was_first = talk[0] is job
+        talk.remove(job)
+        if not talk:
+            del self._talks[_talk_of(job)]
+        elif was_first and self.read_history is not None:
+            self.read_history(talk[0])
+
     def _wait(self, job: Job) -> None:
         if self.cost_of is not None:
             job.cost_s = self.cost_of(job)
         self.policy.add(job)
+
+
+def _talk_of(job: Job) -> tuple[str, str, str]:
+    target, client, _ = job.key
+    return target, client, job.request.conversation or ""
 
 
 @dataclass(slots=True)

@@ -1,6 +1,8 @@
 """A job that lives: it waits for the slot or is in it; the journal holds the same on disk."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rkllm_mqtt.core.chat import Address, ChatRequest
 from rkllm_mqtt.core.job import Priority
@@ -24,6 +26,8 @@ class Job:
     attempt: int = 0
     crashes: int = 0
     cancel_requested: bool = False
+    history: tuple[Mapping[str, Any], ...] | None = None
+    """The earlier messages of its conversation; None before they were read, or when it has none."""
     correction: tuple[str, str] | None = None
     """The answer that had not the asked shape, and what is wrong with it: the next run is to correct it."""
     events: int = 0

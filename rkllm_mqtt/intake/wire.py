@@ -80,7 +80,6 @@ class WireRequest(_Wire):
             for part in message.content if isinstance(message.content, list) else ():
                 names.update(dict.fromkeys(f"messages.content.{name}" for name in part.model_extra or ()))
         # `parse_wire` refuses them unless they are empty; a choice without tools chooses nothing.
-        names.update(dict.fromkeys(name for name in _NOT_YET if getattr(self, name) is not None))
         if self.response_format is not None and not self.response_format:
             names["response_format"] = None
         if not self.tools:
@@ -90,9 +89,6 @@ class WireRequest(_Wire):
         return [name[:64] for name in islice(names, _MAX_NAMES)]
 
 
-_NOT_YET = {
-    "conversation_id": "conversations are not kept by this version",
-}
 
 
 def parse_wire(payload: bytes) -> WireRequest:
@@ -117,9 +113,10 @@ def parse_wire(payload: bytes) -> WireRequest:
             "id: not a valid id",
             "Use 1 to 64 of A-Z a-z 0-9 . _ : -, not `event` or `delta`.",
         )
-    for name, reason in _NOT_YET.items():
-        if getattr(wire, name):
-            raise RequestError(Code.UNSUPPORTED, f"{name}: {reason}", f"Send the request without {name}.")
+    if wire.conversation_id is not None and not is_id(wire.conversation_id):
+        raise RequestError(
+            Code.INVALID_REQUEST, "conversation_id: not a valid id", "Use 1 to 64 of A-Z a-z 0-9 . _ : -."
+        )
     return wire
 
 

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-RenderFault = Literal["invalid_request", "unsupported", "too_large", "model_error"]
-"""No such conversation can be rendered; not by this template; the prompt is too long; a wrong template."""
+RenderFault = Literal["invalid_request", "unsupported", "too_large", "context_overflow", "model_error"]
+"""No such conversation can be rendered; not by this template; too long; too many tokens; a wrong template."""
 
 
 class RenderError(Exception):

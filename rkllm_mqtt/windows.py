@@ -1,0 +1,126 @@
+"""Make prompts fit the windows of their models: count, leave out old turns, cap the answer.
+
+Rule 1: what surely does not fit is refused with numbers, before the slot sees it; what may fit is tried.
+Rule 2: an answer never runs into the end of the window, where the runtime would silently shift it.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rkllm_mqtt.core.tokens import Estimate, TokenEstimator, exactly
+from rkllm_mqtt.core.turns import Message, fit, split_turns
+from rkllm_mqtt.render.errors import RenderError
+from rkllm_mqtt.render.renderer import Rendered
+from rkllm_mqtt.render.tokenizer import ExactTokenizer
+
+_ANSWER_SHARE = 16
+"""An answer needs a sixteenth of the window, or what the request allows if that is less."""
+
+Render = Callable[[Sequence[Message]], Rendered]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt that fits, as far as anybody can tell before the run."""
+
+    rendered: Rendered
+    tokens: Estimate
+    max_tokens: int
+    """Of the answer; what the window leaves, if that is less than what was asked."""
+    left_out: int = 0
+    """Messages of the conversation that were left out, the oldest."""
+
+
+class Windows:
+    """The windows of all models, and what is known of their tokenizers.
+
+    Args:
+        limits: Tokens in each model's window, by model id; asked each time, for the library may lower it.
+        tokenizers: Of the models that came with theirs; the others are estimated.
+    """
+
+    def __init__(
+        self, limits: Callable[[str], int], tokenizers: Mapping[str, ExactTokenizer] | None = None
+    ) -> None:
+        self._limits = limits
+        self._tokenizers = tokenizers or {}
+        self._estimators: dict[str, TokenEstimator] = {}
+
+    def count(self, model_id: str, text: str) -> Estimate:
+        """Return the tokens of a text."""
+        tokenizer = self._tokenizers.get(model_id)
+        if tokenizer is not None:
+            return exactly(tokenizer.count(text))
+        return self._estimator(model_id).estimate(text)
+
+    def learn(self, model_id: str, text: str, tokens: int) -> None:
+        """Take an exact count from the runtime."""
+        self._estimator(model_id).learn(text, tokens)
+
+    def fitted(self, model_id: str, messages: Sequence[Message], max_tokens: int, render: Render) -> Prompt:
+        """Return the prompt of a conversation, its oldest turns left out where it is too long.
+
+        Args:
+            model_id: Whose window.
+            messages: The whole conversation.
+            max_tokens: Asked for.
+            render: Makes the prompt of a part of it.
+
+        Raises:
+            RenderError: `context_overflow`, with the numbers: not even the last question fits.
+        """
+        limit = self._limits(model_id)
+        room = limit - min(max_tokens, max(1, limit // _ANSWER_SHARE))
+        prompts: dict[int, tuple[Rendered, Estimate]] = {}
+
+        def fits(part: Sequence[Message]) -> bool:
+            rendered = render(part)
+            prompts[len(part)] = rendered, self.count(model_id, rendered.text)
+            return prompts[len(part)][1].tokens <= room
+
+        found = fit(messages, fits)
+        if found is None:
+            head, turns = split_turns(messages)
+            last = [*head, *turns[-1]] if turns else head
+            rendered = render(last)
+            tokens = self.count(model_id, rendered.text)
+            if tokens.low >= limit:
+                raise _overflow(tokens, limit, is_long=len(last) > 1)
+            kept = len(last)
+        else:
+            kept = len(found.messages)
+            rendered, tokens = prompts[kept]
+        left = max(1, limit - tokens.tokens)
+        return Prompt(rendered, tokens, min(max_tokens, left), len(messages) - kept)
+
+    def learned(self, model_id: str) -> str:
+        """Return what was learned of a tokenizer, as text to be kept."""
+        estimator = self._estimator(model_id)
+        return json.dumps({"weights": estimator.weights, "margin": estimator.margin})
+
+    def resume(self, model_id: str, kept: str) -> None:
+        """Take up what was kept; anything unreadable is left alone."""
+        try:
+            stored: Any = json.loads(kept)
+            estimator = self._estimator(model_id)
+            for kind, weight in stored["weights"].items():
+                if kind in estimator.weights and 0.001 < float(weight) < 100:
+                    estimator.weights[kind] = float(weight)
+            estimator.margin = min(estimator.margin, max(0.01, float(stored["margin"])))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return
+
+    def _estimator(self, model_id: str) -> TokenEstimator:
+        return self._estimators.setdefault(model_id, TokenEstimator())
+
+
+def _overflow(tokens: Estimate, limit: int, *, is_long: bool) -> RenderError:
+    about = "" if tokens.low == tokens.high else "about "
+    what = "last question with its system prompt" if is_long else "prompt"
+    return RenderError(
+        f"the {what} has {about}{tokens.tokens} tokens, the window of the model {limit}",
+        "Shorten it, or raise `context_tokens` of the model up to what it was converted for.",
+        "context_overflow",
+    )
