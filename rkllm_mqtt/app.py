@@ -16,6 +16,7 @@ from rkllm_mqtt.admin import Admin
 from rkllm_mqtt.commanding import build_commands
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.confirmations import Confirmations
+from rkllm_mqtt.conversations import Conversations
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.deadlines import Deadlines
@@ -32,14 +33,13 @@ from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.logtopic import LogTopic
 from rkllm_mqtt.mqtt.messages import Connection, Outbound, Subscription
 from rkllm_mqtt.mqtt.session import Session
-from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.outbox import Outbox
 from rkllm_mqtt.outcomes import Outcomes
 from rkllm_mqtt.positions import Positions
 from rkllm_mqtt.recovery import recover_jobs
 from rkllm_mqtt.recurring.service import Recurring
 from rkllm_mqtt.reload import Reload
-from rkllm_mqtt.renderers import build_renderers, thinking_budgets
+from rkllm_mqtt.renderers import build_orders
 from rkllm_mqtt.reporter import Reporter, Views
 from rkllm_mqtt.router import Router
 from rkllm_mqtt.runtime.slot import Slot
@@ -141,12 +141,15 @@ class Daemon:
             self._counters,
             journal,
             self._slot,
-            Orders(build_renderers(self._slot, limits.template_s), thinking_budgets(self._slot)),
+            build_orders(self._slot, self._scheduler.paces, limits.template_s),
             outcomes,
             self._scheduler,
             send=self._sender.send,
             unloadable=self._gate.unloadable,
             on_change=self._queue_changed,
+        )
+        self._conversations = Conversations(
+            self._live, journal, (config.node, *config.groups), self._dispatcher.arrived
         )
         self._deadlines = Deadlines(self._live, journal.now, self._dispatcher.expire)
         self._views = DaemonViews(
@@ -241,6 +244,11 @@ class Daemon:
     def slot(self) -> Slot:
         """Return the slot."""
         return self._slot
+
+    @property
+    def conversations(self) -> Conversations:
+        """Return the kept conversations."""
+        return self._conversations
 
     @property
     def recurring(self) -> Recurring:

@@ -61,6 +61,15 @@ def build_commands(daemon: "Daemon") -> Mapping[str, Command]:  # noqa: C901 - a
         daemon.dispatcher.load(model_id)
         return {"model": model_id}
 
+    async def conversations(_: Arguments) -> Mapping[str, Any]:
+        return {"conversations": await daemon.conversations.shown()}
+
+    async def conversation_forget(arguments: Arguments) -> Mapping[str, Any]:
+        client, name = text_argument(arguments, "client"), text_argument(arguments, "id")
+        if not await daemon.conversations.forget(client, name):
+            raise CommandRefused("there is no such conversation")
+        return {"client": client, "id": name}
+
     async def restart_worker(_: Arguments) -> Mapping[str, Any]:
         daemon.slot.restart()
         return {"model": daemon.slot.wanted}
@@ -80,6 +89,8 @@ def build_commands(daemon: "Daemon") -> Mapping[str, Command]:  # noqa: C901 - a
         "drain": drain,
         "cancel": cancel,
         "model": model,
+        "conversations": conversations,
+        "conversation_forget": conversation_forget,
         "restart_worker": restart_worker,
         "restart": restart,
         "log_level": log_level,

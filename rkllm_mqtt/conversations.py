@@ -5,7 +5,7 @@ Rule 2: only a turn that succeeded is kept, and it is stored together with its o
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rkllm_mqtt.core.live import LiveJobs
@@ -18,6 +18,7 @@ from rkllm_mqtt.store.journal import Journal
 log = get_logger(__name__)
 
 _RETRY_S = 1.0
+_SHOWN = 100
 
 
 def key_of(job: Job) -> ConversationKey:
@@ -26,7 +27,7 @@ def key_of(job: Job) -> ConversationKey:
     return ConversationKey(target, client, job.request.conversation or "")
 
 
-def turn_of(job: Job, text: str, tool_calls: list[Mapping[str, Any]] | None) -> ConversationTurn | None:
+def turn_of(job: Job, text: str, tool_calls: Sequence[Mapping[str, Any]]) -> ConversationTurn | None:
     """Return what a successful job adds to its conversation; None when it is no turn of one.
 
     System prompts are not part of it: each request brings its own, or has that of its client.
@@ -36,20 +37,57 @@ def turn_of(job: Job, text: str, tool_calls: list[Mapping[str, Any]] | None) -> 
     asked = [message for message in job.request.messages if message["role"] != "system"]
     answer: dict[str, Any] = {"role": "assistant", "content": text}
     if tool_calls:
-        answer["tool_calls"] = tool_calls
+        answer["tool_calls"] = list(tool_calls)
     return ConversationTurn(key_of(job), [*asked, answer])
 
 
 class Conversations:
     """Reads the history of each job whose turn has come."""
 
-    def __init__(self, live: LiveJobs, journal: Journal, released: Callable[[Job], None]) -> None:
-        """Begin to serve `live`; `released` takes a job that waits for the slot now."""
+    def __init__(
+        self, live: LiveJobs, journal: Journal, targets: Sequence[str], released: Callable[[Job], None]
+    ) -> None:
+        """Begin to serve `live`.
+
+        Args:
+            live: Unfinished jobs.
+            journal: Open.
+            targets: The node and its groups.
+            released: Takes a job that waits for the slot now.
+        """
         self._live = live
         self._journal = journal
+        self._targets = targets
         self._released = released
         self._reading: set[asyncio.Task[None]] = set()
         live.read_history = self._begin
+
+    async def shown(self) -> list[dict[str, Any]]:
+        """Return the conversations used last, for an administrator: nothing of their content.
+
+        Raises:
+            StoreError: The journal cannot be read.
+        """
+        now = self._journal.now()
+        return [
+            {
+                "client": row.key.client,
+                "id": row.key.id,
+                "turns": row.turns,
+                "bytes": row.bytes,
+                "unused_s": round(now - row.used_at),
+            }
+            for row in await self._journal.conversations(_SHOWN)
+        ]
+
+    async def forget(self, client: str, conversation_id: str) -> bool:
+        """Remove a conversation; return whether there was one.
+
+        Raises:
+            StoreError: The journal cannot be written.
+        """
+        keys = [ConversationKey(target, client, conversation_id) for target in self._targets]
+        return any([await self._journal.forget_conversation(key) for key in keys])
 
     def _begin(self, job: Job) -> None:
         reading = asyncio.get_running_loop().create_task(self._read(job), name=f"history-{job.seq}")

@@ -125,7 +125,9 @@ class Dispatcher:
             return None
         if self._turns or self._live.waiting or not self._slot.room or self._slot.wanted != job.request.model:
             return None
-        if policy.is_expired(job, self._journal.now()) or not self._orders.ready(job, self.wake):
+        if policy.is_expired(job, self._journal.now()) or job.request.conversation is not None:
+            return None
+        if not self._orders.ready(job, self.wake):
             return None
         try:
             turn = self._submit(job)
@@ -153,7 +155,7 @@ class Dispatcher:
         if job.cancel_requested:
             return
         job.cancel_requested = True
-        if job in self._live.waiting:
+        if self._live.is_unrun(job):
             self._live.take(job)
             await self._outcomes.end_unrun(job, CANCELLED)
             return
@@ -169,7 +171,7 @@ class Dispatcher:
 
     def expire(self, job: Job) -> None:
         """End a job whose deadline has passed."""
-        if job in self._live.waiting and self._tasks is not None:
+        if self._live.is_unrun(job) and self._tasks is not None:
             self._live.take(job)
             self._tasks.create_task(self._outcomes.end_unrun(job, EXPIRED), name="expire")
         for turn in self._turns:
@@ -235,7 +237,8 @@ class Dispatcher:
         serving.add_done_callback(self._serving.discard)
 
     def _submit(self, job: Job) -> Turn:
-        rendered, order = self._orders.make(job)
+        prompt, order = self._orders.make(job)
+        rendered = prompt.rendered
         runtime = self._config.runtime
         limit_s = self._scheduler.paces[job.request.model].first_token_limit_s(
             len(rendered.text), max(runtime.abort_grace_s, runtime.stall_timeout_s)

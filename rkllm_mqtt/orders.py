@@ -13,6 +13,7 @@ from rkllm_mqtt.prompts import Prompts
 from rkllm_mqtt.render.fence import FencedRenderer
 from rkllm_mqtt.render.renderer import Rendered, Renderer
 from rkllm_mqtt.runtime.order import CallOrder, RunOrder
+from rkllm_mqtt.windows import Prompt, Windows
 
 _REPLAYED_BYTES = 2 * 1024 * 1024
 """About 2,000 answers of a few sentences."""
@@ -23,15 +24,17 @@ class Orders:
 
     Args:
         renderers: By model id.
+        windows: Make them fit.
         thinking_tokens: Most tokens of thoughts, by model id; a model that is not named may think for ever.
     """
 
     def __init__(
         self,
         renderers: Mapping[str, Renderer | FencedRenderer],
+        windows: Windows,
         thinking_tokens: Mapping[str, int] | None = None,
     ) -> None:
-        self._prompts = Prompts(renderers)
+        self._prompts = Prompts(renderers, windows)
         self._thinking_tokens = thinking_tokens or {}
         self._replays = Replays(_REPLAYED_BYTES)
 
@@ -43,17 +46,18 @@ class Orders:
         """End what renders; call it when nothing more is to be ordered."""
         self._prompts.close()
 
-    def make(self, job: Job) -> tuple[Rendered, RunOrder]:
+    def make(self, job: Job) -> tuple[Prompt, RunOrder]:
         """Return the prompt of a job and the order to run it.
 
         Raises:
-            RenderError: The conversation cannot be rendered for this model.
+            RenderError: The conversation cannot be rendered for this model, or is too long for it.
         """
         request = job.request
-        rendered = self._prompts.make(job, self._question)
+        prompt = self._prompts.make(job, self._question)
+        rendered = prompt.rendered
         order = RunOrder(
             prompt=rendered.text,
-            max_tokens=request.max_tokens,
+            max_tokens=prompt.max_tokens,
             sampling=request.sampling,
             stops=rendered.stops,
             text_stops=request.stop,
@@ -64,7 +68,7 @@ class Orders:
             thinking_tokens=self._thinking_tokens.get(request.model) if rendered.mode == "raw" else None,
             calls=_calls(request, _offered(request), rendered),
         )
-        return rendered, order
+        return prompt, order
 
     def _question(self, job: Job) -> Mapping[str, Any]:
         request, messages = job.request, _messages(job)
@@ -102,7 +106,7 @@ def _offered(request: ChatRequest) -> Sequence[Mapping[str, Any]]:
 
 def _messages(job: Job) -> Sequence[Mapping[str, Any]]:
     """Return the conversation with what our own part of it adds: the asked shape, and a wish to correct."""
-    messages, shape = list(job.request.messages), job.request.response_format
+    messages, shape = _with_history(job), job.request.response_format
     if shape is None:
         return messages
     # In the last words of the user and not in the system prompt: what comes before stays as it was cached.
@@ -119,6 +123,15 @@ def _messages(job: Job) -> Sequence[Mapping[str, Any]]:
         messages.append({"role": "assistant", "content": answer})
         messages.append({"role": "user", "content": request_again(problem)})
     return messages
+
+
+def _with_history(job: Job) -> list[Mapping[str, Any]]:
+    """Return the messages of a request behind those of its conversation; a system prompt is the request's."""
+    messages = list(job.request.messages)
+    if job.history is None:
+        return messages
+    head = [message for message in messages if message["role"] == "system"]
+    return [*head, *job.history, *(message for message in messages if message["role"] != "system")]
 
 
 def _calls(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.conversations import turn_of
 from rkllm_mqtt.core.answers import Final, Timing, Usage, build_outcome
 from rkllm_mqtt.core.job import Delivery, JobEvent
 from rkllm_mqtt.core.live import Counters, LiveJobs
@@ -105,7 +106,10 @@ class Outcomes:
             payload_bytes=self._payload_limit(),
         )
         delivery = Delivery.PENDING if job.request.reply_qos else Delivery.NONE
-        stored = await self.keep(lambda: self._journal.finish(job.seq, verdict.event, outcome, delivery))
+        added = turn_of(job, produced.text, produced.tool_calls) if fault is None else None
+        stored = await self.keep(
+            lambda: self._journal.finish(job.seq, verdict.event, outcome, delivery, added)
+        )
         self._live.forget(job)
         self._count(verdict.event, produced.usage)
         if stored:

@@ -1,17 +1,19 @@
-"""Have the prompts of the next jobs made ahead, where a template file makes them in a process of its own.
+"""Make the prompts of jobs, fit for the window of their model; ahead, where a template file makes them.
 
 Rule: our own templates are rendered at once, template files off the event loop.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.render.fence import FencedRenderer
 from rkllm_mqtt.render.renderer import Rendered, Renderer
+from rkllm_mqtt.windows import Prompt, Windows
 
 _KEPT = 4
 """Prompts made ahead: the next job's, and those of jobs that another one has overtaken."""
@@ -25,11 +27,13 @@ class Prompts:
 
     Args:
         renderers: By model id.
+        windows: Make them fit.
     """
 
-    def __init__(self, renderers: Mapping[str, Renderer | FencedRenderer]) -> None:
+    def __init__(self, renderers: Mapping[str, Renderer | FencedRenderer], windows: Windows) -> None:
         self._renderers = renderers
-        self._ahead: dict[Job, asyncio.Future[Rendered]] = {}
+        self._windows = windows
+        self._ahead: dict[Job, asyncio.Future[Prompt]] = {}
         self._thread: ThreadPoolExecutor | None = None
 
     def ready(self, job: Job, question: Callable[[Job], Question], wake: Callable[[], None]) -> bool:
@@ -41,7 +45,7 @@ class Prompts:
         if prompt is None:
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, "template")
-            work = partial(renderer.render, **question(job))
+            work = partial(self._fitted, job.request, question(job))
             prompt = self._ahead[job] = asyncio.get_running_loop().run_in_executor(self._thread, work)
             prompt.add_done_callback(lambda made: made.cancelled() or made.exception() or None)
             prompt.add_done_callback(lambda _: wake())
@@ -50,16 +54,28 @@ class Prompts:
                 del self._ahead[old]
         return prompt.done()
 
-    def make(self, job: Job, question: Callable[[Job], Question]) -> Rendered:
+    def make(self, job: Job, question: Callable[[Job], Question]) -> Prompt:
         """Return the prompt of a job; one that is not ready is made now.
 
         Raises:
-            RenderError: The conversation cannot be rendered for this model.
+            RenderError: The conversation cannot be rendered for this model, or is too long for it.
         """
         ahead = self._ahead.pop(job, None)
         if ahead is not None and ahead.done() and not ahead.cancelled():
             return ahead.result()
-        return self._renderers[job.request.model].render(**question(job))
+        return self._fitted(job.request, question(job))
+
+    def _fitted(self, request: ChatRequest, asked: Question) -> Prompt:
+        renderer, messages = self._renderers[request.model], asked["messages"]
+        written = {id(messages[place]): text for place, text in asked["replays"].items()}
+
+        def render(part: Sequence[Mapping[str, Any]]) -> Rendered:
+            # Where old turns are left out, the others stand in other places.
+            places = enumerate(map(id, part))
+            replays = {place: written[message] for place, message in places if message in written}
+            return renderer.render(**{**asked, "messages": part, "replays": replays})
+
+        return self._windows.fitted(request.model, messages, request.max_tokens, render)
 
     def close(self) -> None:
         """End the processes that render; call it when nothing more is to be rendered."""

@@ -1,12 +1,49 @@
-"""The renderers of the configured models."""
+"""What makes the prompts of each model, from its settings."""
 
 from collections.abc import Mapping
 
 from rkllm_mqtt.config import ConfigError
+from rkllm_mqtt.core.pace import Pace
+from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.render.fence import FencedRenderer, open_renderer
 from rkllm_mqtt.render.renderer import Renderer
+from rkllm_mqtt.render.tokenizer import ExactTokenizer
 from rkllm_mqtt.runtime.slot import Slot
+from rkllm_mqtt.windows import Windows
+
+_DEMO_TOKENS = 16_384
+
+
+def build_orders(slot: Slot, paces: Mapping[str, Pace], limit_s: float) -> Orders:
+    """Return what makes the orders of runs; a template file may take `limit_s` for a prompt, seconds.
+
+    Raises:
+        ConfigError: A template or a tokenizer cannot be used.
+    """
+    return Orders(build_renderers(slot, limit_s), build_windows(slot, paces), thinking_budgets(slot))
+
+
+def build_windows(slot: Slot, paces: Mapping[str, Pace]) -> Windows:
+    """Return the windows of all models.
+
+    Raises:
+        ConfigError: A tokenizer cannot be used.
+    """
+    tokenizers = {}
+    for model_id in slot.model_ids:
+        model = slot.model(model_id)
+        if model is not None and model.tokenizer is not None:
+            try:
+                tokenizers[model_id] = ExactTokenizer(model.tokenizer)
+            except RenderError as exc:
+                raise ConfigError(f"models: {model_id}: tokenizer: {exc}", exc.hint) from exc
+
+    def limit_of(model_id: str) -> int:
+        model = slot.model(model_id)
+        return _DEMO_TOKENS if model is None else model.context_tokens
+
+    return Windows(limit_of, {model_id: pace.tokenizer for model_id, pace in paces.items()}, tokenizers)
 
 
 def build_renderers(slot: Slot, limit_s: float) -> Mapping[str, Renderer | FencedRenderer]:

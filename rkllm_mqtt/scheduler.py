@@ -92,7 +92,9 @@ class Scheduler:
         """Store what has been learned."""
         self._unkept = 0
         for model in self._resumed:
-            await self._journal.set_meta(self._key(model), json.dumps(self.paces[model].rates.to_json()))
+            pace, key = self.paces[model], self._key(model)
+            await self._journal.set_meta(key, json.dumps(pace.rates.to_json()))
+            await self._journal.set_meta(f"tokens:{key}", json.dumps(pace.tokenizer.to_json()))
 
     @property
     def worth_keeping(self) -> bool:
@@ -184,6 +186,9 @@ class Scheduler:
         kept = self._journal.meta.get(self._key(model))
         if kept is not None:
             self.paces[model].rates.resume(json.loads(kept))
+            self.paces[model].tokenizer.resume(
+                json.loads(self._journal.meta.get(f"tokens:{self._key(model)}", "null"))
+            )
 
     def _key(self, model: str) -> str:
         return f"rates:{model}:{self._slot.facts.version}"

@@ -7,6 +7,7 @@ from rkllm_mqtt.app import Daemon
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.discovery import MAILBOXES_KEY, noted_mailboxes
 from rkllm_mqtt.host.servicemanager import ServiceManager
+from rkllm_mqtt.store.conversations import ConversationLimits
 from rkllm_mqtt.store.journal import Journal
 
 
@@ -26,6 +27,12 @@ async def serve(config: Config, read: Callable[[], Config] | None = None) -> boo
         config.journal.path,
         ballast_mb=config.journal.ballast_mb,
         redelivery_window_s=limits.redelivery_window_s,
+        conversations=ConversationLimits(
+            limits.conversations,
+            limits.conversation_turns,
+            limits.conversation_bytes,
+            limits.conversation_ttl_s,
+        ),
     )
     try:
         for key, value in (

@@ -98,6 +98,8 @@ class Turn:
         if self.end.computed_tokens is not None and self.end.prefill_ms is not None:
             cold = self.cached_chars * 20 < chars
             pace.learn_prefill(chars, self.end.computed_tokens, self.end.prefill_ms, cold=cold)
+            if cold:
+                pace.tokenizer.learn(self.rendered.text, self.end.computed_tokens)
         pace.learn_run(self.end.run_ms / 1000, ttft_ms, self.rate())
 
     def measure(self, end: RunEnd, pace: Pace, habits: Habits) -> None:

@@ -49,4 +49,5 @@ class Upkeep:
         """
         while await self._journal.purge(self._journal.now() - self._retention_s, _SLICE) >= _SLICE:
             pass
+        await self._journal.expire_conversations()
         self._oldest = await self._journal.oldest()

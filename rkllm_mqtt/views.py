@@ -29,7 +29,17 @@ LIMIT_CODES = (Code.RATE_LIMITED, Code.CLIENT_LIMIT, Code.QUEUE_FULL, Code.TOO_L
 
 _LOW_DISK_MB = 200
 _OLD_DRIVER = (0, 9, 7)
-FEATURES = ("chat", "stream", "cancel", "last", "duplicates", "tools", "response_format", "admin")
+FEATURES = (
+    "chat",
+    "stream",
+    "cancel",
+    "last",
+    "duplicates",
+    "tools",
+    "response_format",
+    "conversations",
+    "admin",
+)
 
 
 class DaemonViews:

@@ -4,10 +4,8 @@ Rule 1: what surely does not fit is refused with numbers, before the slot sees i
 Rule 2: an answer never runs into the end of the window, where the runtime would silently shift it.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rkllm_mqtt.core.tokens import Estimate, TokenEstimator, exactly
 from rkllm_mqtt.core.turns import Message, fit, split_turns
@@ -37,27 +35,27 @@ class Windows:
     """The windows of all models, and what is known of their tokenizers.
 
     Args:
-        limits: Tokens in each model's window, by model id; asked each time, for the library may lower it.
+        limit_of: Tokens in a model's window, by model id; asked each time, for the library may lower it.
+        estimators: What is known of each model's tokenizer.
         tokenizers: Of the models that came with theirs; the others are estimated.
     """
 
     def __init__(
-        self, limits: Callable[[str], int], tokenizers: Mapping[str, ExactTokenizer] | None = None
+        self,
+        limit_of: Callable[[str], int],
+        estimators: Mapping[str, TokenEstimator],
+        tokenizers: Mapping[str, ExactTokenizer],
     ) -> None:
-        self._limits = limits
-        self._tokenizers = tokenizers or {}
-        self._estimators: dict[str, TokenEstimator] = {}
+        self._limit_of = limit_of
+        self._estimators = estimators
+        self._tokenizers = tokenizers
 
     def count(self, model_id: str, text: str) -> Estimate:
         """Return the tokens of a text."""
         tokenizer = self._tokenizers.get(model_id)
         if tokenizer is not None:
             return exactly(tokenizer.count(text))
-        return self._estimator(model_id).estimate(text)
-
-    def learn(self, model_id: str, text: str, tokens: int) -> None:
-        """Take an exact count from the runtime."""
-        self._estimator(model_id).learn(text, tokens)
+        return self._estimators[model_id].estimate(text)
 
     def fitted(self, model_id: str, messages: Sequence[Message], max_tokens: int, render: Render) -> Prompt:
         """Return the prompt of a conversation, its oldest turns left out where it is too long.
@@ -71,7 +69,7 @@ class Windows:
         Raises:
             RenderError: `context_overflow`, with the numbers: not even the last question fits.
         """
-        limit = self._limits(model_id)
+        limit = self._limit_of(model_id)
         room = limit - min(max_tokens, max(1, limit // _ANSWER_SHARE))
         prompts: dict[int, tuple[Rendered, Estimate]] = {}
 
@@ -94,26 +92,6 @@ class Windows:
             rendered, tokens = prompts[kept]
         left = max(1, limit - tokens.tokens)
         return Prompt(rendered, tokens, min(max_tokens, left), len(messages) - kept)
-
-    def learned(self, model_id: str) -> str:
-        """Return what was learned of a tokenizer, as text to be kept."""
-        estimator = self._estimator(model_id)
-        return json.dumps({"weights": estimator.weights, "margin": estimator.margin})
-
-    def resume(self, model_id: str, kept: str) -> None:
-        """Take up what was kept; anything unreadable is left alone."""
-        try:
-            stored: Any = json.loads(kept)
-            estimator = self._estimator(model_id)
-            for kind, weight in stored["weights"].items():
-                if kind in estimator.weights and 0.001 < float(weight) < 100:
-                    estimator.weights[kind] = float(weight)
-            estimator.margin = min(estimator.margin, max(0.01, float(stored["margin"])))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return
-
-    def _estimator(self, model_id: str) -> TokenEstimator:
-        return self._estimators.setdefault(model_id, TokenEstimator())
 
 
 def _overflow(tokens: Estimate, limit: int, *, is_long: bool) -> RenderError:

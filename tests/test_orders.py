@@ -5,15 +5,18 @@ from types import SimpleNamespace
 import pytest
 from live_jobs import address, make_job, request
 
+from rkllm_mqtt.core.tokens import TokenEstimator
 from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.render.renderer import Renderer
 from rkllm_mqtt.render.template import FAMILIES
+from rkllm_mqtt.windows import Windows
 
 TOOLS = (
     {"type": "function", "function": {"name": "on", "parameters": {"properties": {"a": {}}}}},
     {"type": "function", "function": {"name": "off"}},
 )
-ORDERS = Orders({"plain": Renderer("chatml", thinking="switch")})
+WINDOWS = Windows(lambda _: 4_096, {"plain": TokenEstimator()}, {})
+ORDERS = Orders({"plain": Renderer("chatml", thinking="switch")}, WINDOWS)
 
 
 CALL = {"id": "1", "type": "function", "function": {"name": "on", "arguments": '{"b": 1, "a": "x"}'}}
@@ -25,7 +28,8 @@ def make(**fields):
 
 
 def test_a_request_without_tools_is_read_as_text():
-    rendered, order = make(stop=("END",), sampling={"top_k": 3}, max_tokens=7)
+    prompt, order = make(stop=("END",), sampling={"top_k": 3}, max_tokens=7)
+    rendered = prompt.rendered
     assert order.prompt == rendered.text
     assert (order.text_stops, order.sampling, order.max_tokens) == (("END",), {"top_k": 3}, 7)
     assert order.stops == rendered.stops
@@ -72,8 +76,8 @@ def said(text="", calls=()):
 def turns(orders, written, text="", calls=(), client="app", **fields):
     """Let a job be answered, and its sender go on; return both prompts."""
     job = make_job(request("hi", tools=TOOLS, **fields), address(client))
-    rendered, first = orders.make(job)
-    orders.remember(job, rendered, said(text, calls), written)
+    prompt, first = orders.make(job)
+    orders.remember(job, prompt.rendered, said(text, calls), written)
     sent_back = {"role": "assistant", "content": text, "tool_calls": [dict(call) for call in calls]}
     messages = (*job.request.messages, sent_back, {"role": "tool", "content": "ok", "tool_call_id": "1"})
     _, second = orders.make(make_job(request(messages=messages, tools=TOOLS), address("app")))
@@ -82,7 +86,7 @@ def turns(orders, written, text="", calls=(), client="app", **fields):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_answer_that_is_sent_back_stands_in_the_prompt_as_the_model_wrote_it(family):
-    orders = Orders({"plain": Renderer(family, thinking="switch")})
+    orders = Orders({"plain": Renderer(family, thinking="switch")}, WINDOWS)
     first, second = turns(orders, WRITTEN, calls=[CALL])
     assert second.startswith(first + WRITTEN)
 
@@ -93,7 +97,7 @@ def test_a_template_of_a_model_gets_it_too(tmp_path):
         "{% if tools %}T{% endif %}{% for m in messages %}[{{ m.role }}:{{ m.content }}"
         "{% for c in m.tool_calls or [] %}{{ c.function.arguments | tojson }}{% endfor %}]{% endfor %}"
     )
-    _, second = turns(Orders({"plain": Renderer(str(path))}), WRITTEN, calls=[CALL])
+    _, second = turns(Orders({"plain": Renderer(str(path))}, WINDOWS), WRITTEN, calls=[CALL])
     assert f"[assistant:{WRITTEN}]" in second
 
 
@@ -103,18 +107,18 @@ def test_a_template_that_needs_the_calls_gets_the_message_as_it_came(tmp_path):
         "{{ tools | length }}{% for m in messages %}{% if loop.index0 == 1 %}"
         "{{ m.tool_calls[0].function.name }}{% endif %}{% endfor %}"
     )
-    assert turns(Orders({"plain": Renderer(str(path))}), WRITTEN, calls=[CALL])[1] == "2on"
+    assert turns(Orders({"plain": Renderer(str(path))}, WINDOWS), WRITTEN, calls=[CALL])[1] == "2on"
 
 
 def test_thoughts_are_not_repeated():
-    orders = Orders({"plain": Renderer("chatml")})
+    orders = Orders({"plain": Renderer("chatml")}, WINDOWS)
     _, second = turns(orders, "<think>Hm.</think>\n\n Yes.", text=" Yes.")
     assert "Hm." not in second
     assert "<|im_start|>assistant\nYes.<|im_end|>" in second
 
 
 def test_a_call_that_the_prompt_had_begun_is_repeated_whole():
-    orders = Orders({"plain": Renderer("chatml", thinking="switch")})
+    orders = Orders({"plain": Renderer("chatml", thinking="switch")}, WINDOWS)
     rest = ' {"b":1}}\n</tool_call>'
     call = {"function": {"name": "on", "arguments": '{"b": 1}'}}
     first, second = turns(orders, rest, calls=[call], tool_choice="required", tool_name="on")
@@ -126,7 +130,7 @@ def test_a_call_that_the_prompt_had_begun_is_repeated_whole():
     "fields", [{"client": "other"}, {"stop": ("x",)}, {"response_format": {"type": "json_object"}}]
 )
 def test_what_another_wrote_or_was_not_sent_whole_is_not_repeated(fields):
-    _, second = turns(Orders({"plain": Renderer("chatml")}), WRITTEN, calls=[CALL], **fields)
+    _, second = turns(Orders({"plain": Renderer("chatml")}, WINDOWS), WRITTEN, calls=[CALL], **fields)
     assert WRITTEN not in second
     assert '{"a": "x", "b": 1}' in second
 
@@ -140,6 +144,25 @@ def test_a_message_of_the_senders_own_cannot_pass_for_what_the_model_wrote():
 def test_the_tokens_of_thoughts_are_the_models_unless_its_template_is_its_own():
     budget = {"plain": 64}
     job = make_job(request("hi"))
-    assert Orders({"plain": Renderer("chatml")}, budget).make(job)[1].thinking_tokens == 64
-    assert Orders({"plain": Renderer("runtime")}, budget).make(job)[1].thinking_tokens is None
-    assert Orders({"plain": Renderer("chatml")}, {"other": 64}).make(job)[1].thinking_tokens is None
+    assert Orders({"plain": Renderer("chatml")}, WINDOWS, budget).make(job)[1].thinking_tokens == 64
+    assert Orders({"plain": Renderer("runtime")}, WINDOWS, budget).make(job)[1].thinking_tokens is None
+    assert Orders({"plain": Renderer("chatml")}, WINDOWS, {"other": 64}).make(job)[1].thinking_tokens is None
+
+
+def test_the_history_of_a_conversation_stands_between_the_system_prompt_and_the_question():
+    system = {"role": "system", "content": "Be brief."}
+    job = make_job(
+        request("", messages=(system, {"role": "user", "content": "and the hall?"}), conversation="t")
+    )
+    job.history = ({"role": "user", "content": "kitchen?"}, {"role": "assistant", "content": "It is on."})
+    prompt, _ = ORDERS.make(job)
+    places = [
+        prompt.rendered.text.index(text) for text in ("Be brief.", "kitchen?", "It is on.", "and the hall?")
+    ]
+    assert places == sorted(places)
+    assert prompt.rendered.text.count("<|im_start|>system") == 1
+
+
+def test_an_answer_may_not_be_longer_than_the_window_leaves():
+    prompt, order = make(max_tokens=4_096)
+    assert order.max_tokens == prompt.max_tokens == 4_096 - prompt.tokens.tokens

@@ -3,6 +3,7 @@
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from rkllm_mqtt.core.tokens import TokenEstimator
 from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.render.renderer import Renderer
 from rkllm_mqtt.render.tokenizer import ExactTokenizer
@@ -34,19 +35,23 @@ def exact(tmp_path):
     return ExactTokenizer(tmp_path / "tokenizer.json")
 
 
+def of(limit, tokenizer=None):
+    return Windows(lambda _: limit, {"m": TokenEstimator()}, {"m": tokenizer} if tokenizer else {})
+
+
 def fitted(windows, messages, max_tokens=100):
     return windows.fitted("m", messages, max_tokens, RENDERER.render)
 
 
 def test_what_fits_is_rendered_whole():
-    prompt = fitted(Windows(lambda _: 4096), talk(2))
+    prompt = fitted(of(4_096), talk(2))
     assert prompt.rendered == RENDERER.render(talk(2))
     assert (prompt.left_out, prompt.max_tokens) == (0, 100)
     assert prompt.tokens.low < prompt.tokens.tokens < prompt.tokens.high
 
 
 def test_the_oldest_turns_are_left_out_and_the_system_prompt_and_the_question_stay(exact):
-    windows = Windows(lambda _: 1_000, {"m": exact})
+    windows = of(1_000, exact)
     prompt = fitted(windows, talk(10))
     assert prompt.left_out == 14
     assert "Be brief." in prompt.rendered.text
@@ -57,49 +62,24 @@ def test_the_oldest_turns_are_left_out_and_the_system_prompt_and_the_question_st
 
 
 def test_an_answer_is_capped_to_what_the_window_leaves(exact):
-    prompt = fitted(Windows(lambda _: 1_000, {"m": exact}), [user("word " * 900)], max_tokens=500)
+    prompt = fitted(of(1_000, exact), [user("word " * 900)], max_tokens=500)
     assert prompt.max_tokens == 1_000 - prompt.tokens.tokens
     assert prompt.left_out == 0
 
 
 def test_where_not_even_the_question_fits_the_numbers_are_told(exact):
     with pytest.raises(RenderError, match=r"has 1\d\d\d tokens, the window of the model 1000") as refused:
-        fitted(Windows(lambda _: 1_000, {"m": exact}), [*talk(2)[:-1], user("word " * 1_200)])
+        fitted(of(1_000, exact), [*talk(2)[:-1], user("word " * 1_200)])
     assert refused.value.code == "context_overflow"
     with pytest.raises(RenderError, match="has about"):
-        fitted(Windows(lambda _: 1_000), [user(WORDS * 1_000)])
+        fitted(of(1_000), [user(WORDS * 1_000)])
 
 
 def test_what_may_fit_is_tried_with_the_question_alone():
-    windows = Windows(lambda _: 1_000)
+    windows = of(1_000)
     text = WORDS
     while windows.count("m", RENDERER.render([user(text)]).text).tokens <= 1_100:
         text += WORDS
     prompt = fitted(windows, [*talk(3)[:-1], user(text)])
     assert prompt.tokens.low < 1_000 < prompt.tokens.tokens
     assert (prompt.left_out, prompt.max_tokens) == (6, 1)
-
-
-def test_what_the_runtime_counted_makes_the_next_estimate_better_also_after_a_restart():
-    windows = Windows(lambda _: 4096)
-    text = RENDERER.render(talk(5)).text
-    for _ in range(20):
-        windows.learn("m", text, 2_000)
-    assert windows.count("m", text).tokens == pytest.approx(2_000, rel=0.05)
-    again = Windows(lambda _: 4096)
-    again.resume("m", windows.learned("m"))
-    assert again.count("m", text) == windows.count("m", text)
-    assert again.count("other", text).tokens != again.count("m", text).tokens
-
-
-@pytest.mark.parametrize("kept", ["", "[]", '{"weights": 1}', '{"weights": {"cjk": "x"}, "margin": 0}', "{"])
-def test_what_was_kept_and_cannot_be_read_is_left_alone(kept):
-    windows = Windows(lambda _: 4096)
-    windows.resume("m", kept)
-    assert windows.count("m", WORDS) == Windows(lambda _: 4096).count("m", WORDS)
-
-
-def test_a_file_that_is_no_tokenizer_is_refused_by_its_name(tmp_path):
-    (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(RenderError, match=r"tokenizer\.json is no tokenizer"):
-        ExactTokenizer(tmp_path / "tokenizer.json")

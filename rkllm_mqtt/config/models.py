@@ -38,6 +38,9 @@ class ModelConfig(BaseModel):
         "chatml",
         description="chatml, llama3, gemma, phi, raw, runtime (its own), or the path of a template.",
     )
+    tokenizer: Path | None = Field(
+        None, description="Its tokenizer.json, to count prompts exactly; default: estimated, and learned."
+    )
     thinking: Literal["none", "switch", "always"] = Field(
         "none", description="Whether the model thinks: never, when a request asks, or always."
     )

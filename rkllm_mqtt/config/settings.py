@@ -201,6 +201,16 @@ class LimitsConfig(Section):
         le=1_048_576,
         description="Size of the journal at which no new request is taken, megabytes; answers still are.",
     )
+    conversations: int = Field(500, ge=0, le=100_000, description="Conversations kept, of all clients.")
+    conversation_turns: int = Field(
+        100, ge=1, le=10_000, description="Turns kept of one conversation; the oldest go."
+    )
+    conversation_bytes: int = Field(
+        262_144, ge=1_024, le=16_777_216, description="Messages kept of one conversation, bytes."
+    )
+    conversation_ttl_s: Seconds = Field(
+        604_800, description="A conversation not used for so long is forgotten, seconds."
+    )
     client_states: int = Field(
         10_000, ge=1, description="Client names remembered at most; the least recent are forgotten."
     )

@@ -20,7 +20,7 @@ class LiveJobs:
     in_slot: list[Job] = field(default_factory=list)
     """The running job first, then the staged one."""
     read_history: Callable[[Job], None] | None = None
-    """Called when it is a held job's turn in its conversation: to give it its history, and then `release` it."""
+    """Called when a held job's turn in its conversation has come: to read its history, then `release` it."""
     _talks: dict[tuple[str, str, str], list[Job]] = field(default_factory=dict)
     """The unfinished jobs of each conversation, in order; only the first may run, the others are held."""
     _by_key: dict[tuple[str, str, str], Job] = field(default_factory=dict)
@@ -51,6 +51,15 @@ class LiveJobs:
     def is_held(self, job: Job) -> bool:
         """Return whether a job waits for its history, or for the end of an earlier turn."""
         return job.seq in self._by_seq and job not in self.waiting and job not in self.in_slot
+
+    def is_unrun(self, job: Job) -> bool:
+        """Return whether a job waits or is held: it has no run that would have to end first."""
+        return job in self.waiting or self.is_held(job)
+
+    def held_of(self, client: str | None) -> int:
+        """Return how many jobs of a client, or of all, are held."""
+        talks = (talk for key, talk in self._talks.items() if client is None or key[1] == client)
+        return sum(len(talk) - 1 for talk in talks)
 
     def release(self, job: Job) -> bool:
         """Let a held job wait with the others, now that it has its history; False when it has ended."""
@@ -90,9 +99,10 @@ class LiveJobs:
 
     def of_client(self, target: str, client: str) -> list[Job]:
         """Return the unfinished jobs of a client; takes as long as there are jobs, unless it has none."""
-        if not self.waiting.of_client(client) and all(job.client != client for job in self.in_slot):
-            if not any(talk[:2] == (target, client) for talk in self._talks):
-                return []
+        in_slot = any(job.client == client for job in self.in_slot)
+        talks = any(talk[:2] == (target, client) for talk in self._talks)
+        if not (in_slot or talks or self.waiting.of_client(client)):
+            return []
         return [job for job in self._by_key.values() if job.key[:2] == (target, client)]
 
     def all(self) -> list[Job]:

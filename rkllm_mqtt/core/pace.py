@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from rkllm_mqtt.core.rates import Rates
 from rkllm_mqtt.core.seeds import seed_of
+from rkllm_mqtt.core.tokens import TokenEstimator
 
 # Slowest prefill measured on RK3588 is about 16 ms a token (4,000 tokens in 65 s); before the first run
 # the watch must not be faster than that.
@@ -32,6 +33,8 @@ class Pace:
     """Mean duration of a run, seconds."""
     rates: Rates = field(default_factory=lambda: Rates(seed_of()))
     """Slot time by tokens: orders the work."""
+    tokenizer: TokenEstimator = field(default_factory=TokenEstimator)
+    """What its tokenizer makes of texts."""
     ttft_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT_RUNS))
     tokens_per_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT_RUNS))
 

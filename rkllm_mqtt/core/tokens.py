@@ -8,6 +8,7 @@ kinds that the text was made of, so that a house that speaks Polish gets the wei
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 # Tokens per character before anything was learned; between the vocabularies of Qwen 2.5, Llama 3 and Gemma.
 SEED: Mapping[str, float] = {
@@ -95,6 +96,20 @@ class TokenEstimator:
         for kind, count in kinds.items():
             share = self.weights[kind] * count / predicted
             self.weights[kind] *= math.exp(_PULL * step * min(1.0, 2 * share))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was learned, to be kept."""
+        return {"weights": self.weights, "margin": self.margin}
+
+    def resume(self, kept: Any) -> None:
+        """Take up what `to_json` returned; anything that cannot be it is left alone."""
+        try:
+            weights = {kind: float(kept["weights"][kind]) for kind in SEED}
+            margin = float(kept["margin"])
+        except (KeyError, TypeError, ValueError):
+            return
+        if all(0.001 < weight < 100 for weight in weights.values()) and 0 < margin <= _FIRST_MARGIN:
+            self.weights, self.margin = weights, margin
 
     def _predict(self, kinds: Mapping[str, int]) -> float:
         return sum(self.weights[kind] * count for kind, count in kinds.items())

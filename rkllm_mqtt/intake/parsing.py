@@ -123,6 +123,7 @@ class RequestParser:
             tools=wish.tools,
             tool_choice=wish.choice,
             tool_name=wish.name,
+            conversation=wire.conversation_id or None,
             thinking=bool(wire.thinking),
             response_format=shape,
             stream=stream and not text and shape is None,  # a second run would make the deltas void

@@ -125,14 +125,15 @@ class Quota:
 
     def _no_place(self, client: str) -> Fault | None:
         limits, waiting = self._limits, self._live.waiting
-        if len(waiting) + len(self._entering) >= limits.queue_length:
+        if len(waiting) + self._live.held_of(None) + len(self._entering) >= limits.queue_length:
             return Fault(
                 Code.QUEUE_FULL,
                 f"{limits.queue_length} prompts wait already",
                 "Send it again later, with the same id.",
                 self._place_in_s(None),
             )
-        if waiting.of_client(client) + self._entering_of[client] >= limits.client_waiting:
+        own = waiting.of_client(client) + self._live.held_of(client) + self._entering_of[client]
+        if own >= limits.client_waiting:
             return Fault(
                 Code.CLIENT_LIMIT,
                 f"{limits.client_waiting} prompts of this client wait already",

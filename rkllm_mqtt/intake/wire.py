@@ -89,8 +89,6 @@ class WireRequest(_Wire):
         return [name[:64] for name in islice(names, _MAX_NAMES)]
 
 
-
-
 def parse_wire(payload: bytes) -> WireRequest:
     """Return the request of a JSON payload.
 
@@ -113,7 +111,7 @@ def parse_wire(payload: bytes) -> WireRequest:
             "id: not a valid id",
             "Use 1 to 64 of A-Z a-z 0-9 . _ : -, not `event` or `delta`.",
         )
-    if wire.conversation_id is not None and not is_id(wire.conversation_id):
+    if wire.conversation_id and not is_id(wire.conversation_id):
         raise RequestError(
             Code.INVALID_REQUEST, "conversation_id: not a valid id", "Use 1 to 64 of A-Z a-z 0-9 . _ : -."
         )

@@ -1,5 +1,7 @@
 """The promise of `core/live.py`: every unfinished job is in exactly one place, and found by all its names."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,3 +78,33 @@ def test_the_jobs_of_a_client_are_those_that_wait_and_those_in_the_slot(make_job
     assert live.of_client(target, client) == [runs]
     live.forget(runs)
     assert live.of_client(target, client) == live.of_client(target, "nobody") == []
+
+
+def test_of_a_conversation_only_the_first_turn_may_run_and_its_end_brings_the_next(make_job):
+    live, turns = LiveJobs(), []
+    live.read_history = turns.append
+    asked = make_job(0).request
+    first, second, third, other = (
+        make_job(seq, request=replace(asked, conversation=name)) for seq, name in enumerate("aaab", 1)
+    )
+    for job in (first, second, third, other):
+        live.add(job)
+        assert live.is_held(job)
+        assert live.is_unrun(job)
+    assert turns == [first, other]
+    assert (live.held_of(None), live.held_of(first.client), live.held_of("nobody")) == (2, 2, 0)
+    assert live.release(first)
+    assert not live.release(first)
+    assert list(live.waiting) == [first]
+    live.take(first)
+    live.put_back(first)
+    assert turns == [first, other]
+    live.take(second)  # cancelled while it was held
+    live.forget(second)
+    assert turns == [first, other]
+    live.forget(first)
+    assert turns == [first, other, third]
+    live.forget(third)
+    live.forget(other)
+    assert (live.count, live.held_of(None), live._talks) == (0, 0, {})
+    assert not live.release(third)

@@ -1,5 +1,7 @@
 """The promise of `core/tokens.py`: a fair guess at first, a good one after a few exact counts."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,3 +70,21 @@ def test_a_wrong_count_is_not_believed_at_once_and_a_header_teaches_nothing():
 def test_an_exact_count_has_no_margin():
     assert (exactly(7).low, exactly(7).tokens, exactly(7).high) == (7, 7, 7)
     assert TokenEstimator().estimate("").tokens == 0
+
+
+def test_what_was_learned_survives_a_restart():
+    estimator, again = TokenEstimator(), TokenEstimator()
+    for _ in range(20):
+        estimator.learn(POLISH, 700)
+    again.resume(json.loads(json.dumps(estimator.to_json())))
+    assert again.estimate(POLISH) == estimator.estimate(POLISH)
+
+
+@pytest.mark.parametrize(
+    "kept", [None, [], {"weights": 1}, {"weights": dict(SEED) | {"cjk": "x"}, "margin": 0.1}]
+)
+def test_what_was_kept_and_cannot_be_is_left_alone(kept):
+    estimator = TokenEstimator()
+    estimator.resume(kept)
+    estimator.resume({"weights": dict(SEED) | {"cjk": -1}, "margin": 0.1})
+    assert estimator == TokenEstimator()

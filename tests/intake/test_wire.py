@@ -182,7 +182,6 @@ def test_unknown_members_of_messages_and_of_their_parts_are_named_once():
 
 def test_a_tool_choice_without_tools_and_empty_wishes_have_no_effect():
     assert ignored(tools=[], tool_choice="auto", response_format={}, conversation_id="") == [
-        "conversation_id",
         "response_format",
         "tools",
         "tool_choice",
@@ -193,18 +192,6 @@ def test_at_most_32_names_of_64_characters_are_told():
     names = ignored(**{f"{number:03}{'x' * 99}": 1 for number in range(100)})
     assert len(names) == 32
     assert {len(name) for name in names} == {64}
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("conversation_id", "talk"),
-    ],
-)
-def test_what_this_version_cannot_do_is_unsupported_rather_than_ignored(name, value):
-    code, message = refusal({name: value})
-    assert code == "unsupported"
-    assert message.startswith(f"{name}: ")
 
 
 # the conversation

@@ -13,9 +13,8 @@ from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.dispatcher import Dispatcher
 from rkllm_mqtt.gate import Gate
-from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.outcomes import Outcomes
-from rkllm_mqtt.renderers import build_renderers
+from rkllm_mqtt.renderers import build_orders
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.scheduler import Scheduler
 
@@ -44,7 +43,7 @@ class Kit:
             self.counters,
             journal,
             self.slot,
-            Orders(build_renderers(self.slot, 2.0)),
+            build_orders(self.slot, self.scheduler.paces, 2.0),
             self.outcomes,
             self.scheduler,
             send=self._send,
