@@ -2,6 +2,7 @@
 
 import re
 import sys
+import sysconfig
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,9 +107,9 @@ def render_unit(
 
 
 def _source(name: str) -> str:
-    package = Path(rkllm_mqtt.__file__).parent
-    # In a wheel they lie in the package, in a checkout beside it.
-    for folder in (package / "systemd", package.parent / "systemd"):
+    checkout = Path(rkllm_mqtt.__file__).parents[1]
+    installed = Path(sysconfig.get_path("data")) / "share" / "rkllm-mqtt"
+    for folder in (checkout / "systemd", installed / "systemd"):
         if (folder / name).is_file():
             return (folder / name).read_text("utf-8")
     raise CommandFailed(
