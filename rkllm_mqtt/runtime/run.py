@@ -31,6 +31,13 @@ class EndReason(StrEnum):
     """The library refused or failed; it may go better next time."""
 
 
+_WHOLE = (EndReason.STOP, EndReason.LENGTH, EndReason.REPETITION, EndReason.PREEMPTED)
+"""All that was made belongs to the answer, also what came behind an abort."""
+_LATE_S = 0.5
+"""A timer that fires so late has waited with this whole process (SIGSTOP, suspend): the loop then runs it
+before it has read what came meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunEnd:
     """What the worker said at the end of a run."""
@@ -129,6 +136,7 @@ class Run:
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._aborting = False
+        self._behind_abort: list[Any] = []
         self._giving_way = False
         self._in_prefill = True
 
@@ -192,12 +200,17 @@ class Run:
                     if first:  # the timer still waits for the end of a prefill; later tokens leave it alone
                         self._schedule()
                     self._on_pieces(frame["d"], self.tokens)
+                else:
+                    self._behind_abort += frame["d"]
             case "resumed":  # with a longer prompt, of which the library may have to compute all
                 self._in_prefill = True
                 if not self._aborting:
                     self._arm(self.order.first_token_limit_s)
             case "done":
-                self._finish(RunEnd.of(frame), None)
+                end = RunEnd.of(frame)
+                if self._behind_abort and end.reason in _WHOLE:  # it ended before the abort reached it
+                    self._on_pieces(self._behind_abort, self.tokens)
+                self._finish(end, None)
 
     def lost(self, error: SlotLost) -> None:
         """The worker is gone."""
@@ -231,10 +244,13 @@ class Run:
 
     def _look(self) -> None:
         """The timer fired: late tokens may have moved what is due."""
+        now = self._loop.time()
+        if self._timer is not None and now - self._timer.when() > _LATE_S:
+            self._timer = self._loop.call_at(now, self._look)  # behind what is read first
+            return
         if self._aborting:
             self._kill("did not answer an abort in time")
             return
-        now = self._loop.time()
         if now < min(self._due, self._ends_at):
             self._schedule()
             return

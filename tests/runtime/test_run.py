@@ -193,6 +193,20 @@ async def test_an_abort_that_is_obeyed_kills_nobody_and_later_tokens_are_not_sho
 
 
 @in_virtual_time
+@pytest.mark.parametrize("reason", ["stop", "length", "repetition"])
+async def test_a_run_that_ended_by_itself_before_the_abort_reached_it_keeps_its_whole_text(reason):
+    watched = Watched()
+    watched.start()
+    watched.tokens(1, "x")
+    watched.run.abort()
+    watched.tokens(2, "y")
+    watched.tokens(4, "z", ["thought"])
+    watched.run.take(DONE | {"reason": reason, "tokens": 4})
+    assert watched.pieces == ["x", "y", "z", ["thought"]]
+    assert (await watched.run.ended).tokens == 4
+
+
+@in_virtual_time
 async def test_a_start_that_crosses_the_abort_does_not_lift_it():
     watched = Watched()
     watched.run.abort()
