@@ -346,9 +346,9 @@ class Daemon:
             await asyncio.wait({finished}, timeout=0.2)
             if self._hurry:
                 await self._dispatcher.stop(0)
-        await self._reception.drained()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL_S):
+                await self._reception.drained()  # what is left unacknowledged comes again
                 await self._outbox.drained()
         await asyncio.gather(self._session.close([self._reporter.offline()]), self._slot.close())
 

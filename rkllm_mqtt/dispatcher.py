@@ -34,6 +34,9 @@ from rkllm_mqtt.turn import Turn
 
 log = get_logger(__name__)
 
+_STORED_S = 3.0
+"""At the end: longest wait for a disk that does not take an outcome."""
+
 _INTERNAL = Ended(
     JobEvent.GAVE_UP,
     "error",
@@ -180,7 +183,10 @@ class Dispatcher:
                 turn.run.abort()
 
     async def stop(self, timeout_s: float) -> None:
-        """Start nothing more, give the running job its time, then put it back; returns when it is stored."""
+        """Start nothing more, give the running job its time, then put it back; returns when it is stored.
+
+        What the disk does not take in time was shown to nobody: it is computed again after the start.
+        """
         self.stopping = True
         for turn in self._turns[1:]:
             turn.run.revoke()
@@ -189,8 +195,12 @@ class Dispatcher:
             await asyncio.wait(ends, timeout=timeout_s)
             for turn in self._turns:
                 turn.run.abort()
-        while self._serving:  # until their outcomes are stored and handed to the outbox
-            await asyncio.wait(set(self._serving))
+            await asyncio.wait(ends)  # an abort has clocks of its own
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _STORED_S
+        # Until their outcomes are stored and handed to the outbox.
+        while self._serving and (left := until - loop.time()) > 0:
+            await asyncio.wait(set(self._serving), timeout=left)
         self._orders.close()
         await self._outcomes.note(self._scheduler.keep)
 

@@ -19,6 +19,27 @@ def test_new_work_is_refused_at_once_and_promised_finals_come_when_there_is_room
     machine.close()
 
 
+def test_a_daemon_that_cannot_store_a_final_ends_in_time_and_answers_after_the_restart(launch, tmp_path):
+    (tmp_path / "board").mkdir()
+    machine = Machine(tmp_path / "board", tmp_path)
+    daemon, watcher = launch(environment=dict(machine.environment))
+    box, log = daemon.client("app"), f"rkllm/{daemon.node}/log"
+    watcher.publish(f"{box}/request/q1", {"prompt": "story 3000 tokens", "max_tokens": 3000})
+    watcher.publish(f"{box}/request/q2", {"prompt": "say: hello"})
+    watcher.wait(lambda m: m.topic == f"{box}/event/q2" and m.json["type"] == "accepted")
+    machine.fail_disk(errno.EIO)
+    watcher.publish(f"{box}/cancel/q2", "")
+    watcher.publish(f"{box}/cancel/q1", "")
+    watcher.wait(lambda m: m.topic == log and m.json["event"] == "outcome_withheld")
+    assert daemon.stop() == 0
+    machine.fail_disk(None)
+    daemon.start(watcher)
+    for name in ("q1", "q2"):
+        watcher.reply(f"{box}/reply/{name}")
+        assert len({m.payload for m in watcher.on(f"{box}/reply/{name}")}) == 1
+    machine.close()
+
+
 def check_failing(machine, daemon, watcher, error):
     """Nothing can be written: the final is withheld until it can."""
     box, log, seen = daemon.client(f"app{error}"), f"rkllm/{daemon.node}/log", len(watcher.messages)
