@@ -30,6 +30,7 @@ from bench.rows import (
     relaying,
     starting,
     state,
+    tools,
     waiting,
 )
 from rkllmrt import simulator
@@ -45,6 +46,7 @@ ROWS: Mapping[str, Row] = {
     "footprint": footprint.measure,
     "waiting": waiting.measure,
     "burst": waiting.measure_burst,
+    "tools": tools.measure,
     "flooding": flooding.measure,
     "clients": clients.measure,
     "idling": idling.measure,

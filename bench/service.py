@@ -25,6 +25,8 @@ class Dialect:
     base: str
     is_json: bool
     """Requests, deltas and finals are JSON of protocol 1.0; else bare bytes."""
+    members: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What each JSON request carries beside its prompt."""
 
     def mailbox(self, client: str) -> str:
         """Return the prefix of a client's topics."""
@@ -32,7 +34,7 @@ class Dialect:
 
     def request(self, client: str, request_id: str, prompt: str) -> tuple[str, bytes]:
         """Return topic and payload of a request that streams."""
-        payload = json.dumps({"prompt": prompt, "stream": True}) if self.is_json else prompt
+        payload = json.dumps({"prompt": prompt, "stream": True, **self.members}) if self.is_json else prompt
         return f"{self.mailbox(client)}/request/{request_id}", payload.encode()
 
 

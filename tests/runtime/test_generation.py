@@ -175,6 +175,17 @@ def test_a_call_that_the_limit_cuts_off_is_neither_made_nor_shown(shared_worker)
 
 
 @every_kind
+def test_a_model_that_the_runtime_never_stops_is_ended_by_its_familys_marker(worker, model, version):
+    # Runtime 1.3.0 takes another end token from models of toolkit 1.2: the right one is text to it.
+    file = model(
+        "toolkit_version: 1.2.3", "eos_text: text", 'when "lamp": reply "The lamp is on.", fault endless'
+    )
+    told = worker(file, version=version).ready().ask("lamp", stops=("<|im_end|>",), max_tokens=4000)
+    assert (told.text, told.reason) == ("The lamp is on.", "stop")
+    assert told.tokens < 20
+
+
+@every_kind
 def test_the_limit_of_tokens_holds_on_every_release(shared_worker, version):
     told = shared_worker("plain.sim", version).ask("story 200 tokens", max_tokens=7)
     assert (told.tokens, told.reason) == (7, "length")
