@@ -1,6 +1,7 @@
 """Turn Home Assistant's chat log into the messages of a request, so that prefixes stay equal.
 
-Rule 1: what depends on the asking satellite goes behind everything that does not: into the first question.
+Rule 1: what depends on the asking satellite goes behind everything that does not: into a second system
+message, which templates put behind the tools.
 Rule 2: history is cut in whole turns from the oldest; a call is never without its result.
 """
 
@@ -72,12 +73,8 @@ def build_messages(
         if left < 0:
             break
         kept.insert(0, turn)
-    messages = [message for turn in (*kept, present) for message in turn]
-    if own:
-        first = next((message for message in messages if message["role"] == "user"), None)
-        if first is not None:
-            first["content"] = f"({own})\n{first['content']}"
-    return [{"role": "system", "content": system}, *messages] if system else messages
+    before = [{"role": "system", "content": text} for text in (system, own) if text]
+    return before + [message for turn in (*kept, present) for message in turn]
 
 
 def _turns(content: Sequence[conversation.Content]) -> list[list[conversation.Content]]:

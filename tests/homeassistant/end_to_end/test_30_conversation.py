@@ -1,5 +1,12 @@
 """Asking the agent, as the Assist dialog does."""
 
+import time
+
+import pytest
+
+BOX = "rkllm/board/client/homeassistant"
+LAMP = "light.kitchen_lamp"
+
 
 async def test_an_answer_streams(house, agent):
     heard = await house.ask("Tell me a story of 60 words")
@@ -7,3 +14,64 @@ async def test_an_answer_streams(house, agent):
     assert len(heard.pieces) > 5
     assert "".join(heard.pieces) == heard.speech
     assert len(heard.speech.split()) >= 50
+
+
+async def test_the_kitchen_lamp_is_switched_on_and_the_answer_streams(house, agent):
+    await house.service("light.turn_off", entity_id=LAMP)
+    heard = await house.ask("turn on the Kitchen Lamp")
+    assert heard.error is None, heard.speech
+    assert await house.state(LAMP) == "on"
+    assert [call["tool_name"] for call in heard.calls] == ["intent__HassTurnOn"]
+    assert heard.pieces
+    assert "tool_call" not in heard.speech
+
+
+async def test_a_second_turn_and_a_second_conversation_find_their_prefix_computed(house, agent, watcher):
+    first = await house.ask("hello")
+    finals = [m.json for m in watcher.messages if m.topic.startswith(f"{BOX}/reply/")]
+    second = await house.ask("say: good evening", first.conversation_id)
+    assert second.conversation_id == first.conversation_id
+    other = await house.ask("say: another conversation")
+    assert other.conversation_id != first.conversation_id
+    later = [m.json for m in watcher.messages if m.topic.startswith(f"{BOX}/reply/")][len(finals) :]
+    prefix = finals[-1]["usage"]["prompt_tokens"]
+    for final in later:
+        # All of system and tools, that is all but the question.
+        assert final["usage"]["cached_tokens"] >= 0.9 * prefix, final["usage"]
+
+
+async def test_closing_the_dialog_frees_the_slot(house, agent, watcher):
+    number = await house.begin("Tell me a story of 2000 words")
+    while (await house.socket.next(number)).get("event", {}).get("type") != "intent-progress":
+        pass
+    seen = len(watcher.messages)
+    began = time.monotonic()
+    await house.socket.call("unsubscribe_events", subscription=number)
+    final = await house.until(lambda: cancelled(watcher, seen))
+    assert final.json["finish_reason"] == "cancelled"
+    assert final.at - began < 1.0
+    after = await house.ask("say: still here")
+    assert after.speech == "still here"
+
+
+async def cancelled(watcher, seen):
+    return next((m for m in watcher.messages[seen:] if m.topic.startswith(f"{BOX}/reply/")), None)
+
+
+@pytest.mark.parametrize("text", ["", "   "])
+async def test_an_empty_question_breaks_nothing(house, agent, text):
+    heard = await house.ask(text)
+    assert heard.speech or heard.error
+
+
+async def test_thirty_turns_cost_little_on_the_way(house, agent, watcher, capsys):
+    added = []
+    for number in range(30):
+        seen = len(watcher.messages)
+        heard = await house.ask(f"say: answer {number}")
+        assert heard.speech == f"answer {number}"
+        final = await house.until(lambda seen=seen: cancelled(watcher, seen))
+        added.append(1000 * heard.first_s - final.json["timing"]["prefill_ms"])
+    added.sort()
+    with capsys.disabled():
+        print(f"\npath overhead to the first word: p50 {added[15]:.1f} ms, p90 {added[27]:.1f} ms, 30 turns")
