@@ -3,7 +3,7 @@ PY := .venv/bin/python
 # Tests wait for processes and brokers more than they compute: one more than there are cores.
 JOBS := $(shell expr $$(nproc) + 1)
 
-.PHONY: setup run test check chaos soak bench fuzz licenses test-clients clean
+.PHONY: setup run test check chaos soak bench fuzz licenses test-clients test-ha e2e homeassistant-release clean
 
 setup:
 	@scripts/setup
@@ -47,5 +47,15 @@ test-clients: setup
 	@scripts/setup-clients
 	@.venv/bin/pytest -q -m clients tests/clients
 
+# The integration, in Home Assistant's own Python. Where there is none they say so and fail.
+test-ha: setup
+	@scripts/test-homeassistant unit
+
+e2e: setup
+	@scripts/test-homeassistant live
+
+homeassistant-release:
+	@scripts/homeassistant-release
+
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .clients .fuzz
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .clients .fuzz .homeassistant

@@ -39,6 +39,7 @@ class RkllmTask(RkllmEntity, ai_task.AITaskEntity):
     """Work on the NPU's slot that can wait."""
 
     _attr_supported_features = ai_task.AITaskEntityFeature.GENERATE_DATA
+    _attr_translation_key = "task"
 
     async def _async_generate_data(
         self, task: ai_task.GenDataTask, chat_log: conversation.ChatLog

@@ -72,7 +72,7 @@ class RkllmConfigFlow(ConfigFlow, domain=DOMAIN):
         if not await mqtt.async_wait_for_mqtt_client(self.hass):
             return self.async_abort(reason="mqtt_required")
         if user_input is not None:
-            await self._async_choose(self._found[user_input[CONF_NODE]])
+            await self._async_choose(self._found[user_input[CONF_NODE]], raise_on_progress=False)
             return await self.async_step_confirm()
         known = self._async_current_ids(include_ignore=False)
         found = await async_find(self.hass, f"{DEFAULT_BASE}/+/info")
@@ -148,10 +148,10 @@ class RkllmConfigFlow(ConfigFlow, domain=DOMAIN):
             return {CONF_NODE: "no_answer"}
         return {} if found[0].uid == entry.unique_id else {CONF_NODE: "another_daemon"}
 
-    async def _async_choose(self, info: Info) -> None:
+    async def _async_choose(self, info: Info, *, raise_on_progress: bool = True) -> None:
         """Make this flow the one of a daemon; a known one is updated and the flow ends."""
         self._info = info
-        await self.async_set_unique_id(info.uid)
+        await self.async_set_unique_id(info.uid, raise_on_progress=raise_on_progress)
         self._abort_if_unique_id_configured(updates={CONF_BASE: info.base, CONF_NODE: info.node})
         self.context["title_placeholders"] = {"name": _label(info)}
 

@@ -32,6 +32,7 @@ class RkllmConversation(RkllmEntity, conversation.ConversationEntity, conversati
     """An agent on the NPU's slot, before all other work."""
 
     _attr_supports_streaming = True
+    _attr_translation_key = "agent"
 
     def __init__(self, entry: RkllmConfigEntry, subentry: ConfigSubentry) -> None:
         """Keep the entry and the settings."""

@@ -163,7 +163,7 @@ class RkllmEntity(Entity):
                         if calls := self._calls(chat_log, piece):
                             yield {"tool_calls": calls}
                         elif not spoken:
-                            yield {"content": ""}
+                            raise RkllmFailure("empty_answer")
         except RkllmFailure as failure:
             if failure.code == "context_overflow":
                 self._check_context(request, overflow=True)

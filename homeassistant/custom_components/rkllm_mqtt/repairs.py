@@ -20,6 +20,10 @@ class ChooseModelFlow(RepairsFlow):
         self._subentry_id = subentry_id
 
     async def async_step_init(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
+        """Begin; what comes here is not an answer."""
+        return await self.async_step_choose()
+
+    async def async_step_choose(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
         """Ask for the model, and change the settings."""
         entry = self.hass.config_entries.async_get_entry(self._entry_id)
         if entry is None or entry.state is not ConfigEntryState.LOADED:
@@ -35,7 +39,7 @@ class ChooseModelFlow(RepairsFlow):
         models = [model.id for model in entry.runtime_data.known.models]
         selector = SelectSelector({"options": models, "mode": SelectSelectorMode.LIST})
         return self.async_show_form(
-            step_id="init",
+            step_id="choose",
             data_schema=probatio.Schema({probatio.Required(CONF_MODEL): selector}),
             description_placeholders={
                 "agent": subentry.title,
