@@ -31,6 +31,7 @@ USED_FOR: Mapping[str, str] = {
     "pyyaml": "reading the configuration",
     "rich": "drawing in the terminal",
     "ruff": "format and lint",
+    "tokenizers": "counting the tokens of prompts exactly",
     "types-jsonschema": "types",
     "types-pyyaml": "types",
     "tzdata": "time zones where the system has none",
@@ -74,7 +75,7 @@ def build() -> str:
     for group, names in groups.items():
         parts.append(f"## {title(group)}\n\n{_table(names)}")
     direct = {name for names in groups.values() for name in names}
-    brought = sorted(closure(name for group in ("", "arrays", "demo") for name in groups[group]) - direct)
+    brought = sorted(closure(name for group in groups if group != "dev" for name in groups[group]) - direct)
     rows = "".join(f"| {name} | {license_of(name)} |\n" for name in brought)
     parts.append(f"## What these bring along\n\n| package | licence |\n|---|---|\n{rows}")
     return "\n".join([*parts, _OUTSIDE])
