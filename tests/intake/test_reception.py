@@ -188,7 +188,7 @@ async def test_what_is_echoed_has_at_most_one_kibibyte_together(desk, correlatio
         (b"{", "invalid_json"),
         ({"id": "q1"}, "invalid_request"),
         ({"prompt": "hi", "model": "huge"}, "unknown_model"),
-        ({"prompt": "hi", "conversation_id": "c"}, "unsupported"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "unsupported"),
         (b"x" * 300_000, "too_large"),
     ],
 )
