@@ -66,7 +66,7 @@ class Orders:
             thinking=request.thinking and rendered.mode == "runtime",
             # The library's own template cannot be gone on with: what it makes of a prompt is its own.
             thinking_tokens=self._thinking_tokens.get(request.model) if rendered.mode == "raw" else None,
-            calls=_calls(request, _offered(request), rendered),
+            calls=_calls(job, _offered(request), rendered),
         )
         return prompt, order
 
@@ -134,15 +134,14 @@ def _with_history(job: Job) -> list[Mapping[str, Any]]:
     return [*head, *job.history, *(message for message in messages if message["role"] != "system")]
 
 
-def _calls(
-    request: ChatRequest, offered: Sequence[Mapping[str, Any]], rendered: Rendered
-) -> CallOrder | None:
+def _calls(job: Job, offered: Sequence[Mapping[str, Any]], rendered: Rendered) -> CallOrder | None:
     """Return how to read calls; None where the answer is text from the first to the last character.
 
     A conversation with calls in it leads a model to make one also where none is offered; that is no call, but
     its marks are no text either.
     """
-    if not offered and not any(message.get("tool_calls") for message in request.messages):
+    request = job.request
+    if not offered and not any(message.get("tool_calls") for message in _with_history(job)):
         return None
     functions = [tool["function"] for tool in offered]
     if request.tool_name is not None:

@@ -55,6 +55,13 @@ def test_a_conversation_with_calls_shows_no_marks_even_where_no_tool_is_offered(
     assert make(messages=messages)[1].calls.tools == {}
 
 
+def test_calls_in_a_conversation_that_the_daemon_keeps_count_as_well():
+    called = {"role": "assistant", "tool_calls": [{"function": {"name": "on", "arguments": "{}"}}]}
+    job = make_job(request("hi", conversation="c"))
+    job.history = [{"role": "user", "content": "x"}, called, {"role": "tool", "content": "ok"}]
+    assert ORDERS.make(job)[1].calls.tools == {}
+
+
 def test_a_tool_that_must_be_called_is_begun_and_ends_the_answer():
     _, order = make(tools=TOOLS, tool_choice="required", tool_name="off", thinking=True)
     begun = '<tool_call>\n{"name": "off", "arguments":'
@@ -133,6 +140,13 @@ def test_what_another_wrote_or_was_not_sent_whole_is_not_repeated(fields):
     _, second = turns(Orders({"plain": Renderer("chatml")}, WINDOWS), WRITTEN, calls=[CALL], **fields)
     assert WRITTEN not in second
     assert '{"a": "x", "b": 1}' in second
+
+
+def test_an_answer_that_no_stop_string_ended_is_repeated():
+    _, second = turns(
+        Orders({"plain": Renderer("chatml")}, WINDOWS), None, text="Yes,  <tool_call>.", stop=("x",)
+    )
+    assert "<|im_start|>assistant\nYes,  <tool_call>.<|im_end|>" in second
 
 
 def test_a_message_of_the_senders_own_cannot_pass_for_what_the_model_wrote():

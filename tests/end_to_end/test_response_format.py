@@ -93,6 +93,7 @@ def test_an_answer_that_was_cut_off_is_not_mended_into_a_wrong_one(ask):
     final, _ = ask("fenced", max_tokens=9)
     assert (final["error"]["code"], final["attempt"]) == ("invalid_output", 1)
     assert "length" in final["error"]["message"]
+    assert final["text"].startswith("Here:")
 
 
 def test_any_object_will_do_where_no_schema_is_given(ask):
