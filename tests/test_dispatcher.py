@@ -11,6 +11,11 @@ from rkllm_mqtt.core.job import JobState, Priority
 
 PLAIN, FAULTY = MODELS / "plain.sim", MODELS / "faulty.sim"
 
+_HANGS_ON_BAD = (
+    "{% if messages[0].content == 'bad' %}{% for i in range(99999) %}{% for j in range(99999) %}"
+    "{% endfor %}{% endfor %}{% endif %}say: fine"
+)
+
 
 @in_loop
 async def test_jobs_are_answered_in_their_order_with_figures_that_agree(tmp_path):
@@ -300,10 +305,7 @@ async def test_a_conversation_that_the_template_refuses_fails_alone(tmp_path):
 @in_loop
 async def test_a_template_that_never_ends_costs_its_job_and_stops_nobody_else(tmp_path):
     template = tmp_path / "hangs.jinja"
-    template.write_text(
-        "{% if messages[0].content == 'bad' %}{% for i in range(99999) %}{% for j in range(99999) %}"
-        "{% endfor %}{% endfor %}{% endif %}say: fine"
-    )
+    template.write_text(_HANGS_ON_BAD)
     async with dispatching(tmp_path, PLAIN, template=str(template)) as kit:
         await kit.ask("bad", "bad")
         await kit.ask("good", "good")
@@ -320,10 +322,10 @@ async def test_a_template_that_never_ends_costs_its_job_and_stops_nobody_else(tm
 
 @in_loop
 async def test_a_job_that_is_cancelled_while_its_prompt_is_made_ends_as_cancelled(tmp_path):
-    template = tmp_path / "slow.jinja"
-    template.write_text("{% for i in range(99999) %}{% for j in range(5) %}{% endfor %}{% endfor %}say: fine")
+    template = tmp_path / "hangs.jinja"
+    template.write_text(_HANGS_ON_BAD)
     async with dispatching(tmp_path, PLAIN, template=str(template)) as kit:
-        job = await kit.ask("q1")
+        job = await kit.ask("q1", "bad")
         await kit.ask("q2")
         await kit.dispatcher.cancel(job)
         assert (await kit.final("q1"))["finish_reason"] == "cancelled"

@@ -11,14 +11,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rkllm_mqtt.logs import get_logger
 
 from .errors import RenderError
 from .renderer import Rendered, Renderer, Thinking
 from .template import FAMILIES
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 log = get_logger(__name__)
 
@@ -84,6 +86,8 @@ class FencedRenderer:
             self._end()
 
     def _start(self) -> None:
+        from multiprocessing.connection import Connection  # a megabyte that most daemons never need
+
         ours, theirs = socket.socketpair()
         with theirs:
             self._connection = Connection(ours.detach())
