@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rkllm_mqtt.core.answers import delta, encode
+from rkllm_mqtt.core.carried import Carried
 from rkllm_mqtt.core.chat import Address
 from rkllm_mqtt.core.deltas import Coalescer, Piece
 from rkllm_mqtt.core.waiting import Job
@@ -49,19 +50,20 @@ class Answer:
         self._job = job
         self._send = send
         self._loop = asyncio.get_running_loop()
-        self._coalescer = Coalescer(interval_s)
-        self._text: list[str] = []
-        self._thinking: list[str] = []
+        carried = job.carried or Carried()
+        self._coalescer = Coalescer(interval_s, next_seq=carried.deltas)
+        self._text: list[str] = [carried.text]
+        self._thinking: list[str] = [carried.thinking]
         self._held: list[tuple[str, str]] = []
         self._opened = False
         self._timer: asyncio.TimerHandle | None = None
         self._progress: asyncio.TimerHandle | None = None
         self._topic = job.address.delta
-        self.tool_calls: list[Mapping[str, Any]] = []
+        self.tool_calls: list[Mapping[str, Any]] = list(carried.tool_calls)
         """Calls so far, in the shape of the OpenAI API."""
-        self.tokens = 0
+        self.tokens = carried.tokens
         self.first_token_at: float | None = None
-        """Seconds of the event loop's clock."""
+        """Of this run; seconds of the event loop's clock."""
 
     @property
     def text(self) -> str:

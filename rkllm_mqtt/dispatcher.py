@@ -7,28 +7,28 @@ Rule 3: nothing of a job runs after its `cancelled` final: the run has ended, or
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from rkllm_mqtt.answer import Answer, Send, publish_event
+from rkllm_mqtt.answer import Answer, Send
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.core import policy
-from rkllm_mqtt.core.answers import Timing
+from rkllm_mqtt.core.chunks import cuts_of
 from rkllm_mqtt.core.errors import Code, Fault, SlotLost
-from rkllm_mqtt.core.job import JobEvent
+from rkllm_mqtt.core.job import JobEvent, Priority
 from rkllm_mqtt.core.live import Counters, LiveJobs
-from rkllm_mqtt.core.pace import common_prefix
-from rkllm_mqtt.core.verdict import CANCELLED, EXPIRED, Again, Ended, Lost, PutBack, judge
+from rkllm_mqtt.core.verdict import CANCELLED, EXPIRED, Ended
 from rkllm_mqtt.core.waiting import Job
-from rkllm_mqtt.formats import examine
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.orders import Orders
-from rkllm_mqtt.outcomes import Outcomes, Produced
+from rkllm_mqtt.outcomes import Outcomes
 from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.runtime.run import RunEnd
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.scheduler import Scheduler
+from rkllm_mqtt.stays import Stays
 from rkllm_mqtt.store.journal import Journal
 from rkllm_mqtt.turn import Turn
 
@@ -36,6 +36,8 @@ log = get_logger(__name__)
 
 _STORED_S = 3.0
 """At the end: longest wait for a disk that does not take an outcome."""
+_TOKEN_S = 1.0
+"""A library that makes no token in this time is aborted at the stop."""
 
 _INTERNAL = Ended(
     JobEvent.GAVE_UP,
@@ -91,12 +93,26 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._turns: list[Turn] = []
         self._serving: set[asyncio.Task[None]] = set()
-        self._last_prompt = ""
+        self._impatient = False
+        """Interactive work waits for a protected run: look again at each of its tokens."""
         self._load_next: str | None = None
         self._tasks: asyncio.TaskGroup | None = None
-        scheduler.watch(self._turns)
         self.paused = False
         self.stopping = False
+        scheduler.watch(self._turns)
+        self._stays = Stays(
+            config,
+            live,
+            counters,
+            journal,
+            orders,
+            outcomes,
+            scheduler,
+            send=send,
+            left=self._left,
+            stopping=lambda: self.stopping,
+            on_change=self._changed,
+        )
 
     @property
     def turns(self) -> Iterator[Turn]:
@@ -106,6 +122,7 @@ class Dispatcher:
     def apply(self, config: Config) -> None:
         """Take over a changed configuration."""
         self._config = config
+        self._stays.apply(config)
 
     def wake(self) -> None:
         """Something has changed: a job came, the slot is ready, a pause ended."""
@@ -194,6 +211,10 @@ class Dispatcher:
         if ends:
             await asyncio.wait(ends, timeout=timeout_s)
             for turn in self._turns:
+                self._interrupt(turn)
+            # At a token an answer can go on after the restart; a library that is silent is not waited for.
+            await asyncio.wait(ends, timeout=_TOKEN_S)
+            for turn in self._turns:
                 turn.run.abort()
             await asyncio.wait(ends)  # an abort has clocks of its own
         loop = asyncio.get_running_loop()
@@ -226,6 +247,7 @@ class Dispatcher:
                 return
             if not self._orders.ready(job, self.wake):
                 return  # its prompt is being made
+            self._preempt()
             if self._slot.room < 1:
                 self._make_room()
                 return
@@ -251,14 +273,15 @@ class Dispatcher:
         rendered = prompt.rendered
         runtime = self._config.runtime
         limit_s = self._scheduler.paces[job.request.model].first_token_limit_s(
-            len(rendered.text), max(runtime.abort_grace_s, runtime.stall_timeout_s)
+            len(order.prompt), max(runtime.abort_grace_s, runtime.stall_timeout_s)
         )
-        order = replace(order, first_token_limit_s=limit_s)
+        cached_chars = self._scheduler.cached_chars(order.prompt)
+        chunk = self._scheduler.chunk_chars(job) if rendered.mode != "runtime" else 0
+        chunks = cuts_of(order.prompt, cached_chars, chunk, rendered.specials)
+        order = replace(order, first_token_limit_s=limit_s, chunks=chunks)
         answer = Answer(job, self._send, interval_s=self._config.delta_interval_ms / 1000)
-        run = self._slot.submit(order, answer.take)
-        cached_chars = common_prefix(self._last_prompt, rendered.text)
-        self._last_prompt = rendered.text
-        turn = Turn(job, run, answer, rendered, cached_chars)
+        run = self._slot.submit(order, partial(self._take, answer))
+        turn = Turn(job, run, answer, rendered, cached_chars, job.carried)
         self._scheduler.follow(turn)
         run.ended.add_done_callback(self._run_ended)
         self._turns.append(turn)
@@ -268,6 +291,31 @@ class Dispatcher:
         """A run has ended: stage the next one now, before its own outcome is stored."""
         if self._tasks is not None:
             self._fill(self._tasks)
+
+    def _take(self, answer: Answer, pieces: Sequence[Any], tokens: int) -> None:
+        """Take the pieces of a frame; called for each token."""
+        answer.take(pieces, tokens)
+        if self._impatient:
+            self._preempt()
+
+    def _preempt(self) -> None:
+        """Let the running job give way to an interactive one, as soon as it may."""
+        running = next((turn for turn in self._turns if turn.computing), None)
+        self._impatient = False
+        if running is None or running.job.priority is Priority.INTERACTIVE:
+            return
+        staged = any(turn.staged and turn.job.priority is Priority.INTERACTIVE for turn in self._turns)
+        if self._scheduler.should_preempt(running, staged=staged):
+            self._interrupt(running)
+        else:
+            self._impatient = staged or self._live.waiting.count(Priority.INTERACTIVE) > 0
+
+    def _interrupt(self, turn: Turn) -> None:
+        if turn.can_continue:
+            turn.run.give_way()
+        else:
+            turn.preempting = True
+            turn.run.abort()
 
     def _make_room(self) -> None:
         """Take the staged job back when another's turn has come."""
@@ -304,7 +352,7 @@ class Dispatcher:
         The outermost line of a job: a bug of ours ends this job, not the daemon.
         """
         try:
-            await self._follow(turn)
+            await self._stays.follow(turn)
         except Exception:
             log.exception("job_failed", job=turn.job.seq)
             if turn in self._turns:
@@ -314,106 +362,11 @@ class Dispatcher:
             await self._outcomes.end_unrun(turn.job, _INTERNAL)
             self.wake()
 
-    async def _follow(self, turn: Turn) -> None:
-        await self._begin(turn)
-        verdict = judge(await turn.finished(lambda: self.stopping))
-        turn.answer.close()
+    def _changed(self) -> None:
+        """A job waits again, or has begun."""
+        self._on_change()
+        self.wake()
+
+    def _left(self, turn: Turn) -> None:
         self._turns.remove(turn)
         self.wake()
-        match verdict:
-            case PutBack():
-                await self._put_back(turn)
-            case Lost(reason):
-                await self._retry(turn, reason)
-            case Ended():
-                judged = await examine(turn.job, turn.answer, verdict)
-                if isinstance(judged, Again):
-                    await self._correct(turn, judged)
-                else:
-                    await self._finish(turn, judged)
-
-    async def _begin(self, turn: Turn) -> None:
-        run, job = turn.run, turn.job
-        first: set[asyncio.Future[Any]] = {run.started, run.ended}
-        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-        if not run.started.done() or run.started.cancelled():
-            return
-        job.attempt += 1
-        attempt = job.attempt
-        await self._outcomes.keep(lambda: self._journal.claim(job.seq, attempt))
-        if attempt > 1 and not job.restart_told:
-            publish_event(self._send, job, "restarted", attempt=attempt, from_seq=0)
-        job.restart_told = False
-        pace = self._scheduler.paces[job.request.model]
-        publish_event(
-            self._send,
-            job,
-            "started",
-            attempt=attempt,
-            model=job.request.model,
-            cached_tokens=pace.tokens_of(turn.cached_chars),
-        )
-        known = pace.prefill_ms_per_token is not None
-        prefill_s = pace.prefill_s(len(turn.rendered.text) - turn.cached_chars) if known else None
-        turn.answer.open(started_at=run.started_at or 0.0, prefill_s=prefill_s)
-        log.debug("job_started", job=job.seq, client=job.client, attempt=attempt)
-        self._on_change()
-
-    async def _put_back(self, turn: Turn) -> None:
-        job = turn.job
-        if not turn.run.started.cancelled():
-            await self._outcomes.keep(lambda: self._journal.requeue(job.seq, job.crashes))
-        await self._wait_again(job)
-
-    async def _wait_again(self, job: Job) -> None:
-        """Put a job back into the queue, unless its end came while its return was being stored."""
-        if job.cancel_requested or policy.is_expired(job, self._journal.now()):
-            await self._outcomes.end_unrun(job, CANCELLED if job.cancel_requested else EXPIRED)
-        else:
-            self._live.put_back(job)
-            self._on_change()
-        self.wake()
-
-    async def _retry(self, turn: Turn, reason: str) -> None:
-        job = turn.job
-        job.crashes += 1
-        self._last_prompt = ""
-        self._scheduler.forget_cache()
-        decision = policy.after_slot_lost(job.crashes, self._config.runtime.max_attempts, reason)
-        log.warning("slot_lost", job=job.seq, attempt=job.attempt, crashes=job.crashes, reason=reason)
-        if isinstance(decision, policy.GiveUp):
-            await self._finish(turn, Ended(JobEvent.GAVE_UP, "error", decision.fault))
-            return
-        self._counters.retried += 1
-        await self._outcomes.keep(lambda: self._journal.requeue(job.seq, job.crashes))
-        publish_event(self._send, job, "restarted", attempt=job.attempt + 1, from_seq=0)
-        job.restart_told = True
-        await self._wait_again(job)
-
-    async def _correct(self, turn: Turn, again: Again) -> None:
-        """Let a job run once more, to correct an answer of which nothing was published."""
-        job = turn.job
-        self._learn(turn)
-        job.correction = turn.answer.text, again.problem
-        log.info("answer_to_be_corrected", job=job.seq, attempt=job.attempt)
-        await self._outcomes.keep(lambda: self._journal.requeue(job.seq, job.crashes))
-        await self._wait_again(job)
-
-    def _learn(self, turn: Turn) -> Timing:
-        """Take the figures of a run that has ended; return its times."""
-        timing = turn.timing(self._journal.now() - turn.job.queued_at)
-        turn.teach(self._scheduler.paces[turn.job.request.model], timing.ttft_ms)
-        self._counters.busy_s += turn.end.run_ms / 1000 if turn.end else 0.0
-        return timing
-
-    async def _finish(self, turn: Turn, verdict: Ended) -> None:
-        job, answer, pace = turn.job, turn.answer, self._scheduler.paces[turn.job.request.model]
-        timing = self._learn(turn)
-        produced = Produced(
-            answer.text, answer.thinking, turn.usage(pace), timing, answer.deltas, answer.tool_calls
-        )
-        if verdict.fault is None and turn.end is not None:
-            self._orders.remember(job, turn.rendered, answer, turn.end.written)
-        await self._outcomes.end(job, verdict, produced)
-        if self._scheduler.worth_keeping:
-            await self._outcomes.note(self._scheduler.keep)

@@ -5,6 +5,7 @@ from typing import Any
 
 from rkllm_mqtt.answer import Answer
 from rkllm_mqtt.content.shape import request_again, request_for
+from rkllm_mqtt.core.carried import Carried
 from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.replays import Replays
 from rkllm_mqtt.core.thinking import ThinkingSplitter
@@ -55,8 +56,9 @@ class Orders:
         request = job.request
         prompt = self._prompts.make(job, self._question)
         rendered = prompt.rendered
+        carried = job.carried or Carried()
         order = RunOrder(
-            prompt=rendered.text,
+            prompt=rendered.text + carried.behind_prompt,
             max_tokens=prompt.max_tokens,
             sampling=request.sampling,
             stops=rendered.stops,
@@ -67,6 +69,8 @@ class Orders:
             # The library's own template cannot be gone on with: what it makes of a prompt is its own.
             thinking_tokens=self._thinking_tokens.get(request.model) if rendered.mode == "raw" else None,
             calls=_calls(job, _offered(request), rendered),
+            carried=carried.raw,
+            carried_tokens=carried.tokens,
         )
         return prompt, order
 

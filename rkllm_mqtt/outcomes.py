@@ -76,9 +76,27 @@ class Outcomes:
         self._config = config
 
     async def end_unrun(self, job: Job, verdict: Ended) -> None:
-        """End a job that is in no run."""
+        """End a job that is in no run; what an interrupted one has made so far is its partial output."""
         waited_ms = (self._journal.now() - job.queued_at) * 1000
-        await self.end(job, verdict, Produced(timing=Timing(queue_ms=waited_ms, total_ms=waited_ms)))
+        carried = job.carried
+        if carried is None:
+            await self.end(job, verdict, Produced(timing=Timing(queue_ms=waited_ms, total_ms=waited_ms)))
+            return
+        produced = Produced(
+            carried.text,
+            carried.thinking,
+            Usage(carried.prompt_tokens, carried.tokens, carried.cached_tokens, carried.cached_estimated),
+            Timing(
+                queue_ms=carried.queue_ms,
+                ttft_ms=carried.ttft_ms,
+                prefill_ms=carried.prefill_ms,
+                generate_ms=carried.generate_ms,
+                total_ms=waited_ms,
+            ),
+            carried.deltas,
+            carried.tool_calls,
+        )
+        await self.end(job, verdict, produced)
 
     async def end(self, job: Job, verdict: Ended, produced: Produced) -> None:
         """Store the outcome of a job and let it be delivered; returns when it is on disk."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from rkllm_mqtt.core.carried import Carried
 from rkllm_mqtt.core.chat import Address, ChatRequest
 from rkllm_mqtt.core.errors import Code, Fault
 from rkllm_mqtt.core.job import JobEvent, JobRecord
@@ -41,8 +42,20 @@ def revive(record: JobRecord, boots: int, now: float) -> Job:
         deadline=record.deadline if record.deadline is not None else float("inf"),
         attempt=record.attempt,
         crashes=record.crashes,
+        carried=_carried(record),
         events=boots * _EVENTS_PER_BOOT,
     )
+
+
+def _carried(record: JobRecord) -> Carried | None:
+    """Return an interrupted answer; one that cannot be read begins anew."""
+    if record.carried is None:
+        return None
+    try:
+        return Carried.from_json(record.carried)
+    except (ValueError, KeyError, TypeError) as exc:
+        log.warning("answer_begins_anew", job=record.seq, error=type(exc).__name__)
+        return None
 
 
 def _revive_to_end(record: JobRecord, boots: int, now: float) -> Job:

@@ -12,11 +12,13 @@ from itertools import islice
 from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.estimates import Estimates
 from rkllm_mqtt.core.forecast import Forecast, Occupied, Outlook
+from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.live import LiveJobs
-from rkllm_mqtt.core.pace import Pace
+from rkllm_mqtt.core.pace import Pace, common_prefix
 from rkllm_mqtt.core.rates import Rates
 from rkllm_mqtt.core.seeds import Seed, seed_of
 from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.runtime.run import RunEnd
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
 from rkllm_mqtt.turn import Turn
@@ -28,7 +30,9 @@ _KEPT_EVERY_RUNS = 16
 class Scheduler:
     """What the dispatcher asks what to run, and everybody else when."""
 
-    def __init__(self, live: LiveJobs, slot: Slot, journal: Journal, *, remembered: int) -> None:
+    def __init__(
+        self, live: LiveJobs, slot: Slot, journal: Journal, *, remembered: int, chunk_tokens: int = 256
+    ) -> None:
         """Keep the arguments, and let the jobs be estimated.
 
         Args:
@@ -36,14 +40,19 @@ class Scheduler:
             slot: Where they run.
             journal: Keeps the rates; its clock is that of the policy.
             remembered: Clients whose habits are kept.
+            chunk_tokens: Pieces in which long prompts of lower classes are computed; 0: in one.
         """
         self._policy = live.policy
         self._slot = slot
         self._journal = journal
         self._turns: Sequence[Turn] = ()
         self._in_kv: ChatRequest | None = None
+        self._last_prompt = ""
         self._resumed: set[str] = set()
         self._unkept = 0
+        self._chunk_tokens = chunk_tokens
+        self.reuse: dict[str, bool] = {}
+        """By model: whether a run is computed on what the one before left in the cache; absent: unknown."""
         self.paces = {model: Pace(rates=Rates(_seed(slot, model))) for model in slot.model_ids}
         """What has been learned of each model's speed."""
         self.estimates = Estimates(self.paces)
@@ -64,6 +73,19 @@ class Scheduler:
     def should_replace(self, staged: Job) -> bool:
         """Return whether a staged job must give way to one that waits."""
         return self._policy.should_replace(staged, self._journal.now(), self._saving if self._in_kv else None)
+
+    def should_preempt(self, turn: Turn, *, staged: bool) -> bool:
+        """Return whether the running job must give way; `staged`: an interactive one is behind it."""
+        return self._policy.should_preempt(turn.run.made, self._journal.now(), staged=staged)
+
+    def chunk_chars(self, job: Job) -> int:
+        """Return in how long pieces the prompt of a job is computed, characters; 0: in one.
+
+        Whether this helps is seen at the second piece of the first long prompt.
+        """
+        if job.priority is Priority.INTERACTIVE or self.reuse.get(job.request.model) is False:
+            return 0
+        return self.paces[job.request.model].chars_of(self._chunk_tokens)
 
     # what happens
 
@@ -86,14 +108,20 @@ class Scheduler:
 
     def forget_cache(self) -> None:
         """Nothing is in the KV cache any more."""
-        self._in_kv = None
+        self._in_kv, self._last_prompt = None, ""
+
+    def cached_chars(self, prompt: str) -> int:
+        """Return how many characters the KV cache will hold of a prompt that is handed to the worker now."""
+        shared, self._last_prompt = common_prefix(self._last_prompt, prompt), prompt
+        return shared
 
     async def keep(self) -> None:
         """Store what has been learned."""
         self._unkept = 0
         for model in self._resumed:
             pace, key = self.paces[model], self._key(model)
-            await self._journal.set_meta(key, json.dumps(pace.rates.to_json()))
+            learned = {**pace.rates.to_json(), "reuse": self.reuse.get(model)}
+            await self._journal.set_meta(key, json.dumps(learned))
             await self._journal.set_meta(f"tokens:{key}", json.dumps(pace.tokenizer.to_json()))
 
     @property
@@ -141,19 +169,24 @@ class Scheduler:
 
     def _occupied(self) -> Occupied:
         left_s, staged = 0.0, []
+        gives_way: Turn | None = None
         for turn in self._turns:
             if turn.staged:
                 staged.append(turn.job)
-            elif not turn.run.ended.done():
+            elif turn.computing:
                 left_s += self._left_s(turn)
-        return Occupied(left_s, tuple(staged))
+                gives_way = turn if turn.run.giving_way else None
+        if gives_way is None:
+            return Occupied(left_s, tuple(staged))
+        rates = self.paces[gives_way.job.request.model].rates
+        return Occupied(left_s, tuple(staged), gives_way.job, rates.step_s(0))
 
     def _left_s(self, turn: Turn) -> float:
         """Return how long a run will still take."""
         run, job, pace = turn.run, turn.job, self.paces[turn.job.request.model]
-        prompt = pace.tokens_of(len(turn.rendered.text))
+        prompt = pace.tokens_of(len(run.order.prompt))
         answer_s = self.estimates.left_s(job, run.tokens, prompt)
-        if run.tokens or run.started_at is None:
+        if run.made or run.started_at is None:
             return answer_s
         cached = pace.tokens_of(turn.cached_chars)
         first_s = pace.rates.first_token_s(max(0, prompt - cached), cached)
@@ -174,9 +207,17 @@ class Scheduler:
             used_s = asyncio.get_running_loop().time() - run.started_at
             if not run.ended.cancelled() and run.ended.exception() is None:
                 used_s = run.ended.result().run_ms / 1000
-                turn.measure(run.ended.result(), self.paces[turn.job.request.model], self.estimates.habits)
-                self._unkept += 1
+                self._learn(turn, run.ended.result())
         self._policy.settle(turn.job, used_s, self._journal.now())
+
+    def _learn(self, turn: Turn, end: RunEnd) -> None:
+        model = turn.job.request.model
+        turn.measure(end, self.paces[model], self.estimates.habits)
+        self._unkept += 1
+        if end.reuse is not None:
+            self.reuse[model] = end.reuse
+        elif turn.run.order.chunks and not end.chunks and end.tokens:
+            self.reuse[model] = False  # the runtime does not say
 
     def _resume(self, model: str) -> None:
         """Take up what an earlier process learned, once the runtime is known."""
@@ -184,11 +225,15 @@ class Scheduler:
             return
         self._resumed.add(model)
         kept = self._journal.meta.get(self._key(model))
-        if kept is not None:
-            self.paces[model].rates.resume(json.loads(kept))
-            self.paces[model].tokenizer.resume(
-                json.loads(self._journal.meta.get(f"tokens:{self._key(model)}", "null"))
-            )
+        if kept is None:
+            return
+        learned = json.loads(kept)
+        self.paces[model].rates.resume(learned)
+        self.paces[model].tokenizer.resume(
+            json.loads(self._journal.meta.get(f"tokens:{self._key(model)}", "null"))
+        )
+        if isinstance(learned.get("reuse"), bool):
+            self.reuse[model] = learned["reuse"]
 
     def _key(self, model: str) -> str:
         return f"rates:{model}:{self._slot.facts.version}"

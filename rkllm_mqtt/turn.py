@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rkllm_mqtt.answer import Answer
 from rkllm_mqtt.core.answers import Timing, Usage
+from rkllm_mqtt.core.carried import Carried
 from rkllm_mqtt.core.errors import SlotLost
 from rkllm_mqtt.core.habits import Habits
 from rkllm_mqtt.core.pace import Pace
@@ -28,6 +29,10 @@ class Turn:
     rendered: Rendered
     cached_chars: int
     """Characters of the prompt that the prompt before it began with too."""
+    carried: Carried | None = None
+    """The answer so far when it came into the slot."""
+    preempting: bool = False
+    """It was aborted for another job, since it cannot go on later."""
     expired: bool = False
     """Its deadline has passed in the slot."""
     end: RunEnd | None = None
@@ -37,6 +42,16 @@ class Turn:
     def staged(self) -> bool:
         """Return whether the run has not begun."""
         return self.run.started_at is None
+
+    @property
+    def computing(self) -> bool:
+        """Return whether the library works on it."""
+        return self.run.started_at is not None and not self.run.ended.done()
+
+    @property
+    def can_continue(self) -> bool:
+        """Return whether the answer can go on in another run: only where the prompt is wholly ours."""
+        return self.rendered.mode != "runtime"
 
     async def finished(self, stopping: Callable[[], bool]) -> RunFacts:
         """Wait for the end of the run and return what a verdict needs.
@@ -59,21 +74,46 @@ class Turn:
             expired=self.expired,
             timed_out=run.timed_out,
             stalled=run.stalled,
+            preempting=self.preempting,
             stopping=stopping() or (lost is not None and lost.deliberate),
         )
 
     def timing(self, since_accepted_s: float) -> Timing:
-        """Return the times of this job; `since_accepted_s` is now less its acceptance, seconds."""
-        now = asyncio.get_running_loop().time()
+        """Return the times of this job, all runs together; `since_accepted_s`: now less its acceptance."""
+        now, carried, end = asyncio.get_running_loop().time(), self.carried, self.end
         started = self.run.started_at if self.run.started_at is not None else now
         first = self.answer.first_token_at
+        queue_ms = max(0.0, (since_accepted_s - (now - started)) * 1000)
+        ttft_ms = None if first is None else max(0.0, (since_accepted_s - (now - first)) * 1000)
+        if carried is not None:
+            queue_ms = carried.queue_ms
+            ttft_ms = ttft_ms if carried.ttft_ms is None else carried.ttft_ms
         return Timing(
-            queue_ms=max(0.0, (since_accepted_s - (now - started)) * 1000),
-            ttft_ms=None if first is None else max(0.0, (since_accepted_s - (now - first)) * 1000),
-            prefill_ms=self.end.prefill_ms if self.end else None,
-            generate_ms=self.end.generate_ms if self.end else None,
+            queue_ms=queue_ms,
+            ttft_ms=ttft_ms,
+            prefill_ms=_sum(end.prefill_ms if end else None, carried.prefill_ms if carried else None),
+            generate_ms=_sum(end.generate_ms if end else None, carried.generate_ms if carried else None),
             total_ms=since_accepted_s * 1000,
             tokens_per_s=self.rate(),
+        )
+
+    def carry(self, pace: Pace, since_accepted_s: float) -> Carried:
+        """Return what the job takes along when its run was interrupted at a token."""
+        answer, usage, timing = self.answer, self.usage(pace), self.timing(since_accepted_s)
+        return Carried(
+            raw=(*(self.carried.raw if self.carried else ()), *self.run.raw),
+            tokens=self.run.tokens,
+            text=answer.text,
+            thinking=answer.thinking,
+            tool_calls=tuple(answer.tool_calls),
+            deltas=answer.deltas,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            cached_estimated=usage.cached_estimated,
+            queue_ms=timing.queue_ms,
+            ttft_ms=timing.ttft_ms,
+            prefill_ms=timing.prefill_ms,
+            generate_ms=timing.generate_ms,
         )
 
     def usage(self, pace: Pace) -> Usage:
@@ -81,6 +121,9 @@ class Turn:
         if self.staged:
             return Usage()
         tokens = self.end.tokens if self.end else self.answer.tokens
+        carried = self.carried
+        if carried is not None and carried.tokens:  # later runs compute again what the first one did
+            return Usage(carried.prompt_tokens, tokens, carried.cached_tokens, carried.cached_estimated)
         total, cached = pace.tokens_of(len(self.rendered.text)), pace.tokens_of(self.cached_chars)
         computed = self.end.computed_tokens if self.end else None
         if computed is None or not tokens:
@@ -92,7 +135,7 @@ class Turn:
 
     def teach(self, pace: Pace, ttft_ms: float | None) -> None:
         """Let a model's pace learn from this run."""
-        if self.end is None or not self.end.tokens:
+        if self.end is None or not self.end.tokens or self.carried is not None:
             return
         chars = len(self.rendered.text)
         if self.end.computed_tokens is not None and self.end.prefill_ms is not None:
@@ -104,24 +147,38 @@ class Turn:
 
     def measure(self, end: RunEnd, pace: Pace, habits: Habits) -> None:
         """Let the rates of the model, and the habits of the client, learn from a run that has ended."""
-        if not end.tokens or end.prefill_ms is None or end.generate_ms is None:
-            return
-        total = pace.tokens_of(len(self.rendered.text))
+        total = pace.tokens_of(len(self.run.order.prompt))
         cached = min(total, pace.tokens_of(self.cached_chars))
         computed = end.computed_tokens if end.computed_tokens is not None else total - cached
         cached = max(0, total - computed) if cached else 0
-        pace.rates.learn_first_token(cached, computed, end.prefill_ms)
+        made = end.tokens - self.run.order.carried_tokens
+        context, first_ms = cached + computed, end.prefill_ms
+        uncached = min(1.0, computed / context) if context else 0.0
+        for tokens, ms in end.chunks if end.reuse is not False else ():
+            pace.rates.learn_first_token(cached, tokens, ms)
+            cached, computed = cached + tokens, max(0, computed - tokens)
+            first_ms = None if first_ms is None else max(0.0, first_ms - ms)
+        if made <= 0 or first_ms is None or end.generate_ms is None:
+            return
+        if end.reuse is not False:
+            pace.rates.learn_first_token(cached, computed, first_ms)
         # The step that finds the end of the answer makes no token; a limit needs none.
-        steps = end.tokens - (end.reason is not EndReason.STOP)
-        pace.rates.learn_steps(cached + computed, steps, end.generate_ms)
+        steps = made - (end.reason is not EndReason.STOP)
+        pace.rates.learn_steps(context, steps, end.generate_ms)
         pace.rates.runs += 1
         if end.reason in (EndReason.STOP, EndReason.LENGTH):
-            uncached = computed / (cached + computed) if computed else 0.0
             habits.learn(self.job.client, self.job.request.max_tokens, end.tokens, uncached)
 
     def rate(self) -> float | None:
         """Return the tokens per second after the first; None where there is nothing to divide."""
         end = self.end
-        return (
-            (end.tokens - 1) * 1000 / end.generate_ms if end and end.generate_ms and end.tokens > 1 else None
+        generate_ms = _sum(
+            end.generate_ms if end else None, self.carried.generate_ms if self.carried else None
         )
+        return (end.tokens - 1) * 1000 / generate_ms if end and generate_ms and end.tokens > 1 else None
+
+
+def _sum(*values: float | None) -> float | None:
+    """Return the sum of what is there; None where nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

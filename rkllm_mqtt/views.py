@@ -195,6 +195,8 @@ class DaemonViews:
             **{f"rejected_{code.value}_total": counters.rejected_by_code[code] for code in LIMIT_CODES},
             "requests_dropped_total": counters.dropped,
             "jobs_retried_total": counters.retried,
+            "jobs_preempted_total": counters.preempted,
+            "tokens_discarded_total": counters.tokens_discarded,
             "jobs_redelivered_total": counters.redelivered,
             "tokens_generated_total": counters.tokens_generated,
             "tokens_prompt_total": counters.tokens_prompt,

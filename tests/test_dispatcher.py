@@ -79,9 +79,9 @@ async def test_a_second_question_counts_what_was_cached(tmp_path):
 
 
 @in_loop
-async def test_a_higher_class_takes_the_place_of_a_staged_job_but_not_of_a_running_one(tmp_path):
+async def test_a_higher_class_takes_the_place_of_a_staged_job_but_not_of_an_interactive_one(tmp_path):
     async with dispatching(tmp_path, FAULTY) as kit:
-        running = await kit.ask("running", "endless")
+        running = await kit.ask("running", "endless", priority=Priority.INTERACTIVE)
         await kit.running("running")
         await kit.ask("staged", priority=Priority.BACKGROUND)
         await kit.ask("later", priority=Priority.BACKGROUND)

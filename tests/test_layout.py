@@ -27,6 +27,7 @@ ELSEWHERE = {
     "rkllm_mqtt/content/syntax.py": "content/test_calls.py",
     "rkllm_mqtt/turn.py": "test_dispatcher.py",
     "rkllm_mqtt/conversations.py": "end_to_end/test_conversations.py",
+    "rkllm_mqtt/stays.py": "test_dispatcher.py",
     "rkllm_mqtt/renderers.py": "test_dispatcher.py",
     "rkllm_mqtt/intake/neighbours.py": "intake/test_reception.py",
     "rkllm_mqtt/serving.py": "test_app.py",

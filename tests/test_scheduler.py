@@ -54,7 +54,7 @@ async def test_each_waiting_job_has_a_place_and_the_running_one_has_none(tmp_pat
 @in_loop
 async def test_a_client_is_charged_what_its_runs_took_and_nothing_for_one_that_never_began(tmp_path):
     async with dispatching(tmp_path, FAULTY) as kit:
-        running = await kit.ask("running", "endless")
+        running = await kit.ask("running", "endless", priority=Priority.INTERACTIVE)
         await kit.running("running")
         await kit.ask("staged")
         await kit.until(lambda: len(list(kit.dispatcher.turns)) == 2)

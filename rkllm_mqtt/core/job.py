@@ -118,3 +118,5 @@ class JobRecord:
     outcome: bytes | None
     """The final's payload, stored before it is sent; None until then."""
     delivery: Delivery
+    carried: str | None = None
+    """An interrupted answer in canonical JSON; opaque to the journal."""

@@ -146,6 +146,10 @@ class Counters:
     dropped: int = 0
     """Messages of clients that were refused too often to be told each time."""
     retried: int = 0
+    preempted: int = 0
+    """Runs that gave way to an interactive one."""
+    tokens_discarded: int = 0
+    """Tokens that were made, and made again because their run was interrupted."""
     redelivered: int = 0
     tokens_generated: int = 0
     tokens_prompt: int = 0

@@ -171,21 +171,22 @@ class Policy:
             self.note("replace", self._number(staged), best is not staged, seen, now)
         return best is not staged
 
-    def should_preempt(self, tokens: int, now: float) -> bool:
+    def should_preempt(self, tokens: int, now: float, *, staged: bool = False) -> bool:
         """Return whether the running job must give way to an interactive one.
 
         Args:
             tokens: What it has made since it began.
             now: Seconds.
+            staged: An interactive job is staged behind it.
         """
         job = self.running
         if job is None or job.priority is Priority.INTERACTIVE:
             return False
         self.advance(now)
-        interactive = len(self.waiting.lines[Priority.INTERACTIVE])
-        preempt = bool(interactive) and not self.is_protected(job, tokens)
+        interactive = staged or bool(len(self.waiting.lines[Priority.INTERACTIVE]))
+        preempt = interactive and not self.is_protected(job, tokens)
         if self.note:
-            self.note("preempt", tokens, preempt, now)
+            self.note("preempt", tokens, staged, preempt, now)
         return preempt
 
     def is_protected(self, job: Job, tokens: int) -> bool:

@@ -28,6 +28,8 @@ _ROUNDS = 3
 _SHORTEST_MS = 0.001
 """Less was not measured."""
 _NOISE = 0.02
+_DOUBT = 2
+"""So many runs in other contexts weigh beside those in a bucket."""
 
 Vector = tuple[float, float, float]
 
@@ -135,7 +137,10 @@ class Rates:
         if self._factors is None:
             seen = [n for n in range(_BUCKETS) if self._steps[n]]
             near = [min(seen, key=lambda n: abs(n - wanted), default=None) for wanted in range(_BUCKETS)]
-            self._factors = [1.0 if n is None else median(self._steps[n]) for n in near]
+            overall = median(ratio for ratios in self._steps for ratio in ratios) if seen else 1.0
+            # A bucket that was seen once may have been seen at a bad moment.
+            doubt = [overall] * _DOUBT
+            self._factors = [1.0 if n is None else median([*self._steps[n], *doubt]) for n in near]
         return self._factors[_bucket(context)]
 
 

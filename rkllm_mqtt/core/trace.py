@@ -80,8 +80,8 @@ def _happen(policy: Policy, jobs: dict[int, Job], kind: str, members: list[Any])
 def _decide(policy: Policy, jobs: dict[int, Job], kind: str, members: list[Any]) -> tuple[Any, Any]:
     """Return what was decided and what is decided now."""
     if kind == "preempt":
-        tokens, recorded, now = members
-        return recorded, policy.should_preempt(tokens, now)
+        tokens, staged, recorded, now = members
+        return recorded, policy.should_preempt(tokens, now, staged=staged)
     *about, savings, now = members
     known = {id(jobs[int(number)]): seconds for number, seconds in savings.items()}
     saving = (lambda job: known.get(id(job), 0.0)) if known else None

@@ -30,7 +30,12 @@ class PutBack:
     """The run never began, or the daemon is stopping: the job waits again and loses nothing."""
 
 
-Verdict = Ended | Lost | PutBack
+@dataclass(frozen=True, slots=True)
+class Preempted:
+    """The run gave way to another: the job waits again and goes on where it was."""
+
+
+Verdict = Ended | Lost | PutBack | Preempted
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,7 @@ class RunFacts:
     """How a run ended, in words of no other layer."""
 
     reason: str
-    """stop, length, repetition, aborted, revoked, context, error, or lost when the worker is gone."""
+    """stop, length, repetition, aborted, preempted, revoked, context, error, or lost: the worker is gone."""
     message: str = ""
     hint: str = ""
     began: bool = True
@@ -49,6 +54,8 @@ class RunFacts:
     stalled: str | None = None
     stopping: bool = False
     """The daemon aborted it to end in time."""
+    preempting: bool = False
+    """It was aborted for another run, since it cannot be interrupted at a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,8 @@ def judge(run: RunFacts) -> Verdict:
         return EXPIRED
     if run.stopping or run.reason == "revoked" or not run.began:
         return PutBack()
+    if run.reason == "preempted" or (run.preempting and run.reason == "aborted" and not run.stalled):
+        return Preempted()
     if run.timed_out:
         return _TIMED_OUT
     if run.reason == "context":

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rkllm_mqtt.core.carried import Carried
 from rkllm_mqtt.core.chat import Address, ChatRequest
 from rkllm_mqtt.core.job import Priority
 
@@ -44,12 +45,19 @@ class Job:
     """How often a job with a cached prompt was taken before its turn; relative while it waits, see `Line`."""
     passed_s: float = 0.0
     """The slot time of those."""
-    made: int = 0
-    """Tokens of its answer that are made already: its next run continues behind them."""
+    carried: Carried | None = None
+    """Its answer so far: the next run goes on behind it."""
+    continues: bool = False
+    """The next run belongs to the same attempt: nobody but us knows that it was interrupted."""
     number: int = 0
     """How a trace of the policy calls it; 0 is not at all."""
     protected: bool = False
     """It began while its class lacked slot time: it makes some tokens before it may be preempted."""
+
+    @property
+    def made(self) -> int:
+        """Return the tokens of its answer that are made already."""
+        return self.carried.tokens if self.carried else 0
 
     @property
     def client(self) -> str:

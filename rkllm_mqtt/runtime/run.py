@@ -173,6 +173,11 @@ class Run:
             self._command({"op": "give_way", "gen": self.generation})
 
     @property
+    def giving_way(self) -> bool:
+        """Return whether the worker was told to end the run at a token."""
+        return self._giving_way
+
+    @property
     def made(self) -> int:
         """Return the tokens that this run has made."""
         return self.tokens - self.order.carried_tokens

@@ -16,8 +16,9 @@ ENDS = frozenset(JobState) - {state for state, _ in TRANSITIONS}
 
 _RECORDS = """
 SELECT jobs.seq, target, client, id, sha256, state, priority, attempt, crashes, cancel_requested,
-       accepted_at, deadline, request, address, outcome, delivery
+       accepted_at, deadline, request, address, outcome, delivery, carried
 FROM jobs JOIN requests ON requests.seq = jobs.seq LEFT JOIN outcomes ON outcomes.seq = jobs.seq
+     LEFT JOIN carried ON carried.seq = jobs.seq
 """
 
 _STATES = {state.value: state for state in JobState}
@@ -59,10 +60,21 @@ def claim(connection: sqlite3.Connection, seq: int, attempt: int) -> None:
     connection.execute("UPDATE jobs SET state = ?, attempt = ? WHERE seq = ?", (state, attempt, seq))
 
 
-def requeue(connection: sqlite3.Connection, seq: int, crashes: int) -> None:
-    """Put a running job back; `crashes` counts the runs in which the worker was lost."""
+def requeue(connection: sqlite3.Connection, seq: int, crashes: int, carried: str | None = None) -> None:
+    """Put a running job back.
+
+    Args:
+        connection: Within a transaction.
+        seq: The job.
+        crashes: Runs in which the worker was lost.
+        carried: What its answer goes on with; an empty text forgets that, None leaves it as it is.
+    """
     state = after(_state(connection, seq), JobEvent.REQUEUED)
     connection.execute("UPDATE jobs SET state = ?, crashes = ? WHERE seq = ?", (state, crashes, seq))
+    if carried is not None:
+        connection.execute("DELETE FROM carried WHERE seq = ?", (seq,))
+    if carried:
+        connection.execute("INSERT INTO carried (seq, carried) VALUES (?, ?)", (seq, carried))
 
 
 def request_cancel(connection: sqlite3.Connection, seq: int) -> bool:
@@ -117,6 +129,7 @@ def finish(
         (end, delivery.name.lower(), finished_at, seq),
     )
     connection.execute("INSERT INTO outcomes (seq, outcome) VALUES (?, ?)", (seq, outcome))
+    connection.execute("DELETE FROM carried WHERE seq = ?", (seq,))
 
 
 def set_delivery(connection: sqlite3.Connection, seq: int, delivery: Delivery) -> None:
@@ -160,7 +173,7 @@ def _select(
 
 def _from_row(row: tuple[Any, ...]) -> JobRecord:
     (seq, target, client, request_id, sha256, state, priority, attempt, crashes, cancel_requested) = row[:10]
-    accepted_at, deadline, request, address, outcome, delivery = row[10:]
+    accepted_at, deadline, request, address, outcome, delivery, carried = row[10:]
     return JobRecord(
         seq=seq,
         target=target,
@@ -178,4 +191,5 @@ def _from_row(row: tuple[Any, ...]) -> JobRecord:
         address=address,
         outcome=outcome,
         delivery=_DELIVERIES[delivery],
+        carried=carried,
     )

@@ -199,9 +199,9 @@ class Journal:
         """Note that run number `attempt` begins."""
         return self._writer.submit(lambda connection: jobs.claim(connection, seq, attempt))
 
-    def requeue(self, seq: int, crashes: int) -> Future[None]:
-        """Put a running job back to waiting."""
-        return self._writer.submit(lambda connection: jobs.requeue(connection, seq, crashes))
+    def requeue(self, seq: int, crashes: int, carried: str | None = None) -> Future[None]:
+        """Put a running job back to waiting, with what its answer goes on with; None leaves that as it is."""
+        return self._writer.submit(lambda connection: jobs.requeue(connection, seq, crashes, carried))
 
     def request_cancel(self, seq: int) -> Future[bool]:
         """Note a cancel so that it survives a crash; False when the outcome was stored first."""

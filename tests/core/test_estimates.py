@@ -2,6 +2,7 @@
 
 import pytest
 
+from rkllm_mqtt.core.carried import Carried
 from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.estimates import Estimates, prompt_chars, rest_of, shared_chars
 from rkllm_mqtt.core.pace import Pace
@@ -32,7 +33,7 @@ def test_a_longer_prompt_and_a_longer_answer_take_longer(make_job, estimates):
 def test_what_is_made_already_is_not_made_again(make_job, estimates):
     job = make_job(1, request=chat("be brief", "hi"))
     whole = estimates.slot_s(job)
-    job.made = 60
+    job.carried = Carried(tokens=60)
     assert estimates.slot_s(job) < whole
 
 
