@@ -174,8 +174,8 @@ class _Game:
         unfinished = spent_s < cost_s
         if unfinished:
             self._left[job.seq] = cost_s - spent_s
-        line.charge(key, spent_s, keep=unfinished)
         self.spend(priority, spent_s)
+        line.charge(key, spent_s, keep=unfinished)
         return job, began_s
 
     def spend(self, priority: Priority, seconds: float) -> None:
@@ -185,4 +185,4 @@ class _Game:
         self._reserves.advance(self._start + self.clock_s, self._waits(), priority)
 
     def _waits(self) -> tuple[bool, ...]:
-        return tuple(line.peek() is not None for line in self._lines.values())
+        return tuple(line.waits for line in self._lines.values())

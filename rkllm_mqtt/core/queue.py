@@ -89,6 +89,7 @@ class LineReplay:
         """Clients of the line's order that had a turn."""
         self._again: list[tuple[Key, int]] = []
         """Clients that had one and have more, each with the place of its next job."""
+        self._has_more = False
         self._changed: dict[str, list[Job]] = {}
         """The jobs of clients that more were added to."""
 
@@ -123,10 +124,18 @@ class LineReplay:
         else:
             self._next += 1
             self._place = 0
-        return self._jobs(key[2])[self._place]
+        jobs = self._jobs(key[2])
+        self._has_more = len(jobs) > self._place + 1
+        return jobs[self._place]
+
+    @property
+    def waits(self) -> bool:
+        """Return whether something waits, the job of the last `take` not counted."""
+        return self._has_more or self.peek() is not None
 
     def charge(self, key: Key, seconds: float, *, keep: bool = False) -> None:
         """Charge the client of the last `take`; with `keep` the job is not done and waits again."""
+        self._has_more = False
         place = self._place + (not keep)
         jobs = self._jobs(key[2])
         if place < len(jobs):
