@@ -1,6 +1,7 @@
 """The tools that a request offers, found again by what a model makes of their names."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,25 +19,26 @@ class Offer:
     def __init__(self, tools: Mapping[str, Mapping[str, Any]]) -> None:
         self._schemas = dict(tools)
         self._exact = {name: name for name in tools}
-        folded: dict[str, list[str]] = {}
-        for name in tools:
-            folded.setdefault(_fold(name), []).append(name)
-        self._folded = {fold: names[0] for fold, names in folded.items() if fold and len(names) == 1}
+        self._folded = _unique({name: _fold(name) for name in tools})
+        self._bare = _unique({name: _fold(_bare(name)) for name in tools})
 
     def find(self, written: str) -> str | None:
         """Return the tool that is meant; None when none was offered by this name.
 
-        `turn-on`, `Turn_On` and `functions.turn_on` mean `turn_on` where only one tool can be meant.
+        `turn-on`, `Turn_On` and `functions.turn_on` mean `turn_on` where only one tool can be meant, and so
+        does `TurnOn` mean `light__TurnOn`: small models forget the space that a house puts its names in.
         """
         name = without_prefix(written.strip())
-        return self._exact.get(name) or self._folded.get(_fold(name))
+        return self._exact.get(name) or self._folded.get(_fold(name)) or self._bare.get(_fold(name))
 
     def may_become(self, written: str) -> bool:
         """Return whether a name that has begun like this may still mean an offered tool."""
         if any(prefix.startswith(written) for prefix in _PREFIXES):
             return True
         begun = _fold(without_prefix(written))
-        return any(_fold(name).startswith(begun) for name in self._schemas)
+        return any(_fold(name).startswith(begun) for name in self._schemas) or any(
+            fold.startswith(begun) for fold in self._bare
+        )
 
     def schema(self, name: str) -> Mapping[str, Any]:
         """Return the JSON schema of a tool's parameters."""
@@ -59,6 +61,16 @@ def without_prefix(name: str) -> str:
         if name.startswith(prefix):
             return name[len(prefix) :]
     return name
+
+
+def _bare(name: str) -> str:
+    return name.rpartition("__")[2]
+
+
+def _unique(folds: Mapping[str, str]) -> dict[str, str]:
+    """Return the names by their folds, without the folds that two names share."""
+    counts = Counter(folds.values())
+    return {fold: name for name, fold in folds.items() if fold and counts[fold] == 1}
 
 
 def _fold(name: str) -> str:

@@ -43,3 +43,27 @@ def test_a_schema_without_the_usual_members_has_no_properties():
     odd = Offer({"x": {"properties": [], "required": "a"}})
     assert (odd.properties("x"), odd.required("x")) == ({}, ())
     assert (list(OFFER.properties("Turn-Off")), OFFER.required("Turn-Off")) == (["a"], ("a",))
+
+
+HOUSE = Offer({"light__HassTurnOn": {}, "todo__Add": {}, "list__Add": {}})
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("light__HassTurnOn", "light__HassTurnOn"),
+        ("HassTurnOn", "light__HassTurnOn"),
+        ("hass_turn_on", "light__HassTurnOn"),
+        ("light.HassTurnOn", "light__HassTurnOn"),
+        ("Add", None),  # two could be meant
+        ("todo__Add", "todo__Add"),
+        ("TurnOn", None),
+    ],
+)
+def test_a_name_without_its_space_means_the_only_tool_that_has_it(written, meant):
+    assert HOUSE.find(written) == meant
+
+
+def test_its_beginning_may_become_it():
+    assert all(HOUSE.may_become(begun) for begun in ("light__", "Hass", "todo", "hass_turn"))
+    assert not HOUSE.may_become("TurnOn")

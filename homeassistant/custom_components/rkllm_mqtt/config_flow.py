@@ -163,7 +163,10 @@ def default_subentries(info: Info) -> list[ConfigSubentryData]:
         agent[CONF_LLM_HASS_API] = [llm.LLM_API_ASSIST]
     return [
         ConfigSubentryData(
-            subentry_type=SUBENTRY_CONVERSATION, data=agent, title=f"RKLLM {info.node}", unique_id=None
+            subentry_type=SUBENTRY_CONVERSATION,
+            data=agent,
+            title=f"RKLLM {info.node} assistant",
+            unique_id=None,
         ),
         ConfigSubentryData(
             subentry_type=SUBENTRY_AI_TASK, data={}, title=f"RKLLM {info.node} AI task", unique_id=None

@@ -36,9 +36,11 @@ def daemon(broker, watcher, tmp_path_factory):
     models = [
         {"id": "house", "file": str(MODEL), "context_tokens": 8192},
         {"id": "small", "file": str(MODEL), "context_tokens": 4096},
+        {"id": "calls", "file": str(MODEL.with_name("calls.sim")), "context_tokens": 8192},
     ]
     folder = tmp_path_factory.mktemp("daemon")
-    daemon = Daemon(folder, broker.port, NODE, {"models": models}, dict(os.environ))
+    settings = {"models": models, "sysfs_root": str(ROOT / "tests" / "host" / "trees" / "rk3588-bsp61")}
+    daemon = Daemon(folder, broker.port, NODE, settings, dict(os.environ))
     daemon.python = str(ROOT / ".venv" / "bin" / "python")
     daemon.start(watcher)
     yield daemon

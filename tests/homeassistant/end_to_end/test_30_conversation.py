@@ -71,7 +71,9 @@ async def test_thirty_turns_cost_little_on_the_way(house, agent, watcher, capsys
         heard = await house.ask(f"say: answer {number}")
         assert heard.speech == f"answer {number}"
         final = await house.until(lambda seen=seen: cancelled(watcher, seen))
-        added.append(1000 * heard.first_s - final.json["timing"]["prefill_ms"])
+        timing = final.json["timing"]
+        assert timing["prefill_ms"] is not None, timing
+        added.append(1000 * heard.first_s - timing["prefill_ms"])
     added.sort()
     with capsys.disabled():
         print(f"\npath overhead to the first word: p50 {added[15]:.1f} ms, p90 {added[27]:.1f} ms, 30 turns")

@@ -16,7 +16,7 @@ async def test_a_task_gives_data_as_its_structure_wants_it(house, agent):
         answer=True,
         entity_id=task,
         task_name="weather",
-        instructions='say: {"word": "sunny", "degrees": 21}',
+        instructions="Make a weather report.",
         structure={
             "word": {"selector": {"text": None}, "required": True},
             "degrees": {"selector": {"number": {}}, "required": True},
