@@ -6,8 +6,8 @@ import pytest
 from chaos.driver import Plan, Run
 from chaos.faults import KINDS
 
-SEEDS = (1,)
-"""A seed that once failed stays here, with the kinds of faults that it had."""
+SEEDS = (11,)
+"""A seed that once failed stays here. 11: a daemon that was stopped called half an answer whole."""
 
 # Of what has tests of its own in any case, and takes long.
 LEFT_OUT = {"break_model", "end_daemon", "end_broker"}

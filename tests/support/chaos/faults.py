@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from chaos.proxy import Link, Way
-from chaos.world import KEEPALIVE_S, WILL_DELAY_S, World
+from chaos.world import KEEPALIVE_S, STALL_S, WILL_DELAY_S, World
 
 Rng = random.Random
 _BOOT_IN_THE_PAST = 946_684_800.0
@@ -80,11 +80,11 @@ async def end_daemon(world: World, rng: Rng) -> None:
 
 
 async def stop_daemon(world: World, rng: Rng) -> None:
-    """SIGSTOP of the daemon, sometimes for longer than the broker waits."""
+    """SIGSTOP of the daemon, for longer than the library may be silent, or than the broker waits."""
     process = world.daemon.process
     assert process is not None
     process.send_signal(signal.SIGSTOP)
-    await asyncio.sleep(_one_of(world, rng, 0.3, 1.0, 5.0))
+    await asyncio.sleep(_one_of(world, rng, STALL_S + 0.3, 0.3, 5.0))
     process.send_signal(signal.SIGCONT)
 
 
