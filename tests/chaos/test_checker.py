@@ -246,6 +246,16 @@ def test_a_broken_broker_excuses_its_own_silence_only(healthy):
     assert judge(healthy).violations
 
 
+def test_a_machine_without_time_excuses_what_is_late_and_nothing_else(healthy):
+    offline_too_late(healthy)
+    old_boot(healthy)
+    healthy.faults.append(Fault("slow", 0.0, 50.0, ["machine"]))
+    assert judge(healthy).violations == []
+    two_outcomes(healthy)
+    ran_after_cancel(healthy)
+    assert len(judge(healthy).violations) == 2
+
+
 def test_a_daemon_that_is_back_in_time_need_not_be_told_offline(healthy):
     unsay(healthy, f"rkllm/{NODE}/status")
     healthy.links[3:] = [Link(31.0, "connected"), Link(31.1, "serving")]

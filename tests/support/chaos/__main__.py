@@ -62,6 +62,7 @@ def figures_of(result: Result) -> dict[str, Any]:
         "outcomes": dict(judgement.outcomes.most_common()),
         "checked": dict(judgement.checked),
         "lag_ms": round(recording.lag_s * 1000),
+        "slow_s": round(sum(fault.end - fault.begin for fault in recording.faults if fault.kind == "slow")),
         "violations": result.violations,
         "enough": broken >= plan.faults and len(recording.asked) >= plan.prompts,
     }

@@ -21,6 +21,8 @@ from chaos.world import World
 
 _ANSWERED_S = 90.0
 """Longest wait, when all is whole again, for what is still unanswered."""
+NOT_OURS = ("deaf", "slow", "set_clock")
+"""What is recorded among the faults and was not brought by us."""
 _SETTLED_S = 3.0
 """Longer than `queue` takes to tell that nothing is left."""
 
@@ -38,7 +40,7 @@ class Plan:
     senders: int = 20
     under_way: int = 4
     """Requests without outcome of one sender."""
-    pause_s: float = 3.0
+    pause_s: float = 2.0
     """Mean pause of a sender between two requests."""
     faulty: float = 0.06
     """Part of the prompts on which the library misbehaves."""
@@ -73,9 +75,7 @@ class Result:
     @property
     def faults(self) -> Counter[str]:
         """Return how often each kind of fault came, those of the library included."""
-        broken = Counter(
-            fault.kind for fault in self.world.recording.faults if fault.kind not in ("deaf", "set_clock")
-        )
+        broken = Counter(fault.kind for fault in self.world.recording.faults if fault.kind not in NOT_OURS)
         return broken + Counter({f"library {kind}": count for kind, count in self.library.items()})
 
 

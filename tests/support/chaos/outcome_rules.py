@@ -162,8 +162,10 @@ def _deadline(thread: Thread, recording: Recording, seen: Counter[str]) -> Itera
     bounds += (("ran on", due + 1 + recording.abort_grace_s, [ran.end for ran in thread.runs if ran.end]),)
     for what, bound, times in bounds:
         for at in times:
-            # A process that is stopped can end nothing; a run outlives its killed daemon for a moment.
-            if at > bound + recording.grace_s and not recording.disturbed(due - 1, at, "daemon", "worker"):
+            # Who is stopped, or has no core, can end nothing; a run outlives its killed daemon for a moment.
+            if at > bound + recording.grace_s and not recording.disturbed(
+                due - 1, at, "daemon", "worker", "machine"
+            ):
                 yield f"{thread.name}: it {what} {at - due:.3f} s after its deadline"
 
 

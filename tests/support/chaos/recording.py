@@ -61,7 +61,7 @@ class Fault:
     begin: float
     end: float
     touches: list[str] = field(default_factory=list)
-    """What it disturbs: daemon, broker, link (of the daemon), observer, clock, worker."""
+    """What it disturbs: daemon, broker, link (of the daemon), observer, clock, worker, disk, machine."""
 
 
 @dataclass(slots=True)

@@ -31,7 +31,7 @@ def offline(recording: Recording, _threads: list[Thread], seen: Counter[str]) ->
         back_at = _back_at(recording, before.at)
         if back_at is not None and back_at <= end:
             continue  # it came back in time: the broker says nothing
-        if recording.disturbed(before.at - 1 - recording.grace_s, end, "broker", "observer"):
+        if recording.disturbed(before.at - 1 - recording.grace_s, end, "broker", "observer", "machine"):
             continue
         seen["offline"] += 1
         # A farewell comes before the connection ends.
@@ -49,7 +49,7 @@ def online(recording: Recording, threads: list[Thread], seen: Counter[str]) -> I
     """Two seconds after a reconnect a new subscriber finds the truth."""
     boots: dict[str, int] = {}
     for look in recording.looks:
-        if recording.disturbed(look.after, look.at, "broker", "daemon", "link"):
+        if recording.disturbed(look.after, look.at, "broker", "daemon", "link", "machine"):
             continue
         if not recording.served(look.after, look.at):
             continue
