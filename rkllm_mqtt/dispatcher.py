@@ -25,6 +25,7 @@ from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.outcomes import Outcomes
 from rkllm_mqtt.render.errors import RenderError
+from rkllm_mqtt.residence import Residence
 from rkllm_mqtt.runtime.run import RunEnd
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.scheduler import Scheduler
@@ -95,11 +96,11 @@ class Dispatcher:
         self._serving: set[asyncio.Task[None]] = set()
         self._impatient = False
         """Interactive work waits for a protected run: look again at each of its tokens."""
-        self._load_next: str | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self.paused = False
         self.stopping = False
         scheduler.watch(self._turns)
+        self._residence = Residence(config, live.policy, slot, journal, self.wake)
         self._stays = Stays(
             config,
             live,
@@ -123,6 +124,7 @@ class Dispatcher:
         """Take over a changed configuration."""
         self._config = config
         self._stays.apply(config)
+        self._residence.apply(config)
 
     def wake(self) -> None:
         """Something has changed: a job came, the slot is ready, a pause ended."""
@@ -141,7 +143,7 @@ class Dispatcher:
         Resolve the future: True when the job is on disk and in the slot's list; False ends the run, and
         nothing of it was ever published.
         """
-        if self._tasks is None or self.paused or self.stopping or self._load_next is not None:
+        if self._tasks is None or self.paused or self.stopping or self._residence.changes:
             return None
         if self._turns or self._live.waiting or not self._slot.room or self._slot.wanted != job.request.model:
             return None
@@ -162,6 +164,7 @@ class Dispatcher:
         """Fill the slot whenever there is room; cancelled by the daemon's task group."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
+            self._residence.begin()
             while True:
                 self._fill(tasks)
                 await self._wake.wait()
@@ -186,8 +189,7 @@ class Dispatcher:
 
     def load(self, model_id: str) -> None:
         """Load another model as soon as the slot is empty; jobs of other models bring theirs back."""
-        self._load_next = model_id
-        self.wake()
+        self._residence.wish(model_id)
 
     def expire(self, job: Job) -> None:
         """End a job whose deadline has passed."""
@@ -229,21 +231,24 @@ class Dispatcher:
 
     def _fill(self, tasks: asyncio.TaskGroup) -> None:
         self._give_up_unloadable(tasks)
-        if self._load_next is not None:
+        if self._residence.changes:
             if self._turns:
                 return
-            self._slot.use(self._load_next)
-            self._load_next = None
+            self._residence.grant()
         while not self.paused and not self.stopping:
             job = self._scheduler.next()
             if job is None:
+                if not self._turns:
+                    self._residence.rest()
                 return
             if policy.is_expired(job, self._journal.now()):
                 self.expire(job)
                 continue
-            if job.request.model != self._slot.wanted:
+            if not self._residence.has(job.request.model):
+                self._preempt()
+                self._make_room()
                 if not self._turns:
-                    self._slot.use(job.request.model)
+                    self._residence.bring(job)
                 return
             if not self._orders.ready(job, self.wake):
                 return  # its prompt is being made
@@ -270,6 +275,7 @@ class Dispatcher:
 
     def _submit(self, job: Job) -> Turn:
         prompt, order = self._orders.make(job)
+        self._residence.stay()
         rendered = prompt.rendered
         runtime = self._config.runtime
         limit_s = self._scheduler.paces[job.request.model].first_token_limit_s(

@@ -18,6 +18,7 @@ from rkllm_mqtt.core.pace import Pace, common_prefix
 from rkllm_mqtt.core.rates import Rates
 from rkllm_mqtt.core.seeds import Seed, seed_of
 from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.residence import LOADS_KEY
 from rkllm_mqtt.runtime.run import RunEnd
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
@@ -118,6 +119,7 @@ class Scheduler:
     async def keep(self) -> None:
         """Store what has been learned."""
         self._unkept = 0
+        await self._journal.set_meta(LOADS_KEY, json.dumps(self._slot.loads.to_json()))
         for model in self._resumed:
             pace, key = self.paces[model], self._key(model)
             learned = {**pace.rates.to_json(), "reuse": self.reuse.get(model)}
@@ -168,7 +170,7 @@ class Scheduler:
         return outlook.place, round(outlook.begins_in_s, 1) if known else None
 
     def _occupied(self) -> Occupied:
-        left_s, staged = 0.0, []
+        left_s, staged = self._load_left_s(), []
         gives_way: Turn | None = None
         for turn in self._turns:
             if turn.staged:
@@ -180,6 +182,13 @@ class Scheduler:
             return Occupied(left_s, tuple(staged))
         rates = self.paces[gives_way.job.request.model].rates
         return Occupied(left_s, tuple(staged), gives_way.job, rates.step_s(0))
+
+    def _load_left_s(self) -> float:
+        """Return how long the load in progress will still take."""
+        if self._slot.loading_since is None:
+            return 0.0
+        passed_s = asyncio.get_running_loop().time() - self._slot.loading_since
+        return max(0.0, self._slot.loads.seconds(self._slot.wanted) - passed_s)
 
     def _left_s(self, turn: Turn) -> float:
         """Return how long a run will still take."""

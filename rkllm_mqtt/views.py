@@ -152,6 +152,8 @@ class DaemonViews:
         waiting = f"{len(self._live.waiting)} waiting"
         if self._slot.problem is not None:
             return f"no model: {self._slot.problem.message} ({waiting})"
+        if self._slot.unloaded:
+            return f"idle, no model loaded ({waiting})"
         if self._slot.loaded is None:
             return f"loading {self._slot.wanted} ({waiting})"
         return f"{self.state()} with {self._slot.loaded}, {waiting}"
@@ -166,6 +168,7 @@ class DaemonViews:
             "boot_id": self._boot_id,
             "simulated": slot.facts.simulated,
             "model_loaded": slot.loaded,
+            "model_unloaded": slot.unloaded,
             "worker": {
                 "pid": slot.pid,
                 "restarts": slot.restarts,
@@ -251,6 +254,8 @@ class DaemonViews:
             "file": model.file.name if model else "demo.sim",
             "context_tokens": model.context_tokens if model else 4096,
             "loaded": self._slot.loaded == model_id,
+            "pinned": model is not None and model.pinned,
+            "load_s": round(self._slot.loads.seconds(model_id), 1),
             "capabilities": sorted(able),
         }
 

@@ -1,5 +1,6 @@
 """Real parts for every test: a mosquitto, daemons on the simulator, recording clients."""
 
+import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -101,3 +102,21 @@ def launch(
         daemon.stop()
         # Whatever a test does to the daemon, it must not raise where nobody planned for it.
         assert "Traceback" not in daemon.log, daemon.log
+
+
+@pytest.fixture
+def events() -> Iterator[list[Any]]:
+    """Every event that is logged while the test runs: name and facts."""
+    seen = []
+
+    class Keep(logging.Handler):
+        def emit(self, record):
+            seen.append((record.getMessage(), record.facts))
+
+    logger, handler = logging.getLogger("rkllm_mqtt"), Keep()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield seen
+    logger.removeHandler(handler)
+    logger.setLevel(level)

@@ -349,7 +349,7 @@ async def test_a_bug_of_ours_ends_its_job_and_not_the_daemon(tmp_path):
 
 
 @in_loop
-async def test_each_job_runs_on_its_model_and_the_order_holds(tmp_path):
+async def test_each_job_runs_on_its_model_and_jobs_of_the_loaded_one_come_before_a_load(tmp_path):
     other = tmp_path / "other.sim"
     other.write_text('rkllm-simulator 1\nprofile: instant\nalways: reply "the other"\n')
     async with dispatching(tmp_path, PLAIN, other) as kit:
@@ -357,7 +357,7 @@ async def test_each_job_runs_on_its_model_and_the_order_holds(tmp_path):
             await kit.ask(name, model=model)
         texts = {name: (await kit.final(name))["text"] for name in "abcd"}
         assert texts == {"a": "hello", "b": "the other", "c": "the other", "d": "hello"}
-        assert kit.started() == ["a", "b", "c", "d"]
+        assert kit.started() == ["a", "d", "b", "c"]
         assert kit.slot.restarts == 0
         kit.dispatcher.load("other")
         await kit.until(lambda: kit.slot.loaded == "other")

@@ -32,6 +32,7 @@ RELOADABLE = frozenset(
         "log.level",
         "presets",
         "runtime.abort_grace_s",
+        "runtime.idle_unload_s",
         "runtime.load_timeout_s",
         "runtime.max_attempts",
         "runtime.max_worker_growth_mb",

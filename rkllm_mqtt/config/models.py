@@ -31,6 +31,11 @@ class ModelConfig(BaseModel):
         description="Name used in requests."
     )
     file: Path = Field(description="The .rkllm file, or a .sim file of the simulator.")
+    pinned: bool = Field(
+        False,
+        description="Keep it in the slot: another model is loaded only after `runtime.unpin_after_s` without "
+        "interactive prompts for this one, and it comes back when the others have nothing to do.",
+    )
     context_tokens: int = Field(
         4096, ge=64, le=16_384, description="Window in tokens, at most what the model was converted for."
     )

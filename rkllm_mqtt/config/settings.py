@@ -131,6 +131,17 @@ class RuntimeConfig(Section):
         3, ge=1, le=100, description="A prompt in whose runs the worker was lost so often is given up."
     )
     restart_max_s: Seconds = Field(30, description="Longest pause before a worker is started again, seconds.")
+    unpin_after_s: Seconds = Field(
+        60,
+        description="Silence of the pinned model's interactive prompts after which another model may be "
+        "loaded, seconds.",
+    )
+    idle_unload_s: float = Field(
+        0,
+        ge=0,
+        le=31_536_000,
+        description="Idleness after which the model is unloaded, unless it is pinned, seconds; 0: never.",
+    )
     max_worker_growth_mb: int = Field(
         512,
         ge=0,
@@ -344,6 +355,8 @@ class Config(Section):
         ids = [model.id for model in self.models]
         if len(set(ids)) != len(ids):
             raise ValueError("two models have the same id")
+        if sum(model.pinned for model in self.models) > 1:
+            raise ValueError("only one model can be pinned: one is loaded at a time")
         if self.node in self.groups:
             raise ValueError("a group may not have the node's name")
         if self.homeassistant.prefix.split("/")[0] == self.base:

@@ -146,6 +146,9 @@ class _Game:
         self._lines = {priority: LineReplay(line) for priority, line in policy.waiting.lines.items()}
         self._reserves = Reserves(policy.rules.window_s, policy.rules.shares, list(policy.reserves.debts_s))
         self._left: dict[int, float] = {}
+        self._tenancy = policy.tenancy
+        self._moved_in = {policy.tenancy.model}
+        """Models whose load is counted: jobs of one are run together, as far as others can wait."""
         if slot.preempted is not None:
             self._left[slot.preempted.seq] = slot.left_s
             self._lines[slot.preempted.priority].add(slot.preempted)
@@ -161,11 +164,13 @@ class _Game:
 
     def take(self, priority: Priority) -> tuple[Job, float]:
         """Play the stay of the job whose turn it is; return it and when it began."""
-        line, began_s = self._lines[priority], self.clock_s
+        line = self._lines[priority]
         owed = self._reserves.owes(priority)
         key = line.peek()
         job = line.take()
         assert key is not None
+        self._load(job)
+        began_s = self.clock_s
         left_s = self._left.pop(job.seq, None)
         cost_s = self._forecast.cost_of(job) if left_s is None else left_s
         spent_s = cost_s
@@ -177,6 +182,11 @@ class _Game:
         self.spend(priority, spent_s)
         line.charge(key, spent_s, keep=unfinished)
         return job, began_s
+
+    def _load(self, job: Job) -> None:
+        if self._tenancy.model is not None and job.request.model not in self._moved_in:
+            self._moved_in.add(job.request.model)
+            self.clock_s += self._tenancy.loads_s.get(job.request.model, 0.0)
 
     def spend(self, priority: Priority, seconds: float) -> None:
         """Let the slot be used by a class."""

@@ -8,7 +8,7 @@ Rule 3: within a client the order of acceptance holds.
 """
 
 from bisect import bisect_left, insort
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -37,6 +37,8 @@ class ClientQueue:
     """In order of acceptance."""
     work_s: float = 0.0
     """Estimated slot time of its jobs."""
+    models: dict[str, list[Job]] = field(default_factory=dict)
+    """The same jobs by their model, each list in order of acceptance."""
     passes: int = 0
     """How often a job with a cached prompt was taken before this client's turn."""
     passed_s: float = 0.0
@@ -88,6 +90,8 @@ class Line:
     """The least slot time of a waiting client, at the last choice: where newcomers begin."""
     work_s: float = 0.0
     """Estimated slot time of all waiting jobs."""
+    models: Counter[str] = field(default_factory=Counter)
+    """How many jobs wait for each model."""
     _idle: OrderedDict[str, float] = field(default_factory=OrderedDict)
 
     def __len__(self) -> int:
@@ -109,6 +113,13 @@ class Line:
             queue = self.queues[client]
             yield queue, queue.jobs[0]
 
+    def first_of(self, model: str) -> Job | None:
+        """Return the job of a model whose turn comes before those of its others; looks at clients only."""
+        if not self.models[model]:
+            return None
+        queues = (self.queues[client].models.get(model) for _, _, client in self.order)
+        return next((jobs[0] for jobs in queues if jobs), None)
+
     def used_s(self, client: str) -> float:
         """Return where a client stands, or would begin."""
         queue = self.queues.get(client)
@@ -125,10 +136,12 @@ class Line:
         # What it was passed counts from here on as the difference to its queue's count.
         job.passes -= queue.passes
         job.passed_s -= queue.passed_s
-        if not queue.jobs or queue.jobs[-1].seq < job.seq:
-            queue.jobs.append(job)
-        else:
-            insort(queue.jobs, job, key=_seq)
+        for jobs in (queue.jobs, queue.models.setdefault(job.request.model, [])):
+            if not jobs or jobs[-1].seq < job.seq:
+                jobs.append(job)
+            else:
+                insort(jobs, job, key=_seq)
+        self.models[job.request.model] += 1
         queue.work_s += job.cost_s
         self.work_s += job.cost_s
         insort(self.order, queue.key)
@@ -145,7 +158,14 @@ class Line:
         del self.ages[bisect_left(self.ages, job.seq)]
         queue = self.queues[job.client]
         self._unlist(queue)
-        del queue.jobs[bisect_left(queue.jobs, job.seq, key=_seq)]
+        of_model = queue.models[job.request.model]
+        for jobs in (queue.jobs, of_model):
+            del jobs[bisect_left(jobs, job.seq, key=_seq)]
+        if not of_model:
+            del queue.models[job.request.model]
+        self.models[job.request.model] -= 1
+        if not self.models[job.request.model]:
+            del self.models[job.request.model]  # a name may never come again
         job.passes, job.passed_s = queue.passes_of(job)
         queue.work_s -= job.cost_s
         self.work_s -= job.cost_s
@@ -159,7 +179,7 @@ class Line:
         """Add slot time to a client; negative takes back what was charged too much."""
         queue = self.queues.get(client)
         if queue is None:
-            self._remember(client, self._idle.get(client, self.floor_s) + seconds)
+            self._remember(client, self.used_s(client) + seconds)
             return
         self._unlist(queue)
         queue.used_s += seconds

@@ -7,6 +7,7 @@ Rule 2: the highest class first, but a class that is owed slot time goes before 
 Rule 3: within a class the client that has used the least slot time (`Line`); a cached prompt may pass a job
     at most twice and for two seconds in total; who waits very long is taken every eighth time.
 Rule 4: nothing here looks at more than 64 jobs.
+Rule 5: a job whose model is not in the slot may be passed by others for a bounded time (`Tenancy`).
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.line import Line
 from rkllm_mqtt.core.queue import WaitingJobs
 from rkllm_mqtt.core.reserves import Reserves, choose_class
+from rkllm_mqtt.core.tenancy import Tenancy, Terms
 from rkllm_mqtt.core.waiting import Job
 
 Note = Callable[..., None]
@@ -45,6 +47,8 @@ class Rules:
     """A class whose oldest job waits longer takes it..."""
     aged_turn: int = 8
     """... at every so many-th choice, whatever its client has used."""
+    terms: Terms = field(default_factory=Terms)
+    """When another model is loaded."""
 
 
 @dataclass(slots=True)
@@ -54,6 +58,7 @@ class Policy:
     rules: Rules = field(default_factory=Rules)
     waiting: WaitingJobs = field(default_factory=WaitingJobs)
     reserves: Reserves = field(init=False)
+    tenancy: Tenancy = field(init=False)
     running: Job | None = None
     """The job that computes now."""
     note: Note | None = None
@@ -64,13 +69,16 @@ class Policy:
 
     def __post_init__(self) -> None:
         self.reserves = Reserves(self.rules.window_s, self.rules.shares)
+        self.tenancy = Tenancy(self.rules.terms)
 
     # what happens
 
     def add(self, job: Job) -> None:
         """A job waits: a new one, or one that was in the slot."""
         if self.note:
-            self.note("add", self._number(job), job.seq, job.priority, job.client, job.cost_s, job.queued_at)
+            number, model = self._number(job), job.request.model
+            self.note("add", number, job.seq, job.priority, job.client, job.cost_s, job.queued_at, model)
+        self.tenancy.hear(job, job.queued_at)
         self.waiting.add(job)
 
     def remove(self, job: Job) -> None:
@@ -88,7 +96,10 @@ class Policy:
         if self.note:
             self.note("claim", self._number(job), cost_s, now)
         line = self.waiting.lines[job.priority]
-        if job is not self._aged(job.priority, now):
+        self.tenancy.hear(job, now)
+        if self.tenancy.contended_at is not None:
+            self.tenancy.passed_jobs += 1  # who is passed is passed for a load, not for a prompt
+        elif job is not self._aged(job.priority, now):
             for queue in line.ahead_of(job):
                 queue.passes += 1
                 queue.passed_s += cost_s
@@ -102,7 +113,8 @@ class Policy:
     def enter(self, job: Job, cost_s: float, now: float) -> None:
         """Let a job into an idle slot that never waited."""
         if self.note:
-            self.note("enter", self._number(job), job.priority, job.client, cost_s, now)
+            self.note("enter", self._number(job), job.priority, job.client, cost_s, now, job.request.model)
+        self.tenancy.hear(job, now)
         self.advance(now)
         job.charged_s = cost_s
         self.waiting.lines[job.priority].charge(job.client, cost_s)
@@ -122,8 +134,29 @@ class Policy:
         if self.running is job:
             self.running = None
         self.advance(now)
-        self.waiting.lines[job.priority].charge(job.client, used_s - job.charged_s)
-        job.charged_s, job.protected = 0.0, False
+        self.tenancy.hear(job, now)
+        self.waiting.lines[job.priority].charge(job.client, used_s - job.charged_s + job.load_s)
+        job.charged_s, job.load_s, job.protected = 0.0, 0.0, False
+
+    def move_in(self, model: str, brought_by: Job | None = None) -> None:
+        """A model takes the slot, because of a waiting job or of somebody's wish."""
+        if self.note:
+            self.note("move_in", model, self._number(brought_by))
+        self.tenancy.move_in(model)
+        if brought_by is not None:
+            brought_by.load_s += self.tenancy.loads_s.get(model, 0.0)
+
+    def learn_load(self, model: str, seconds: float) -> None:
+        """Take what the next load of a model will take."""
+        if self.note:
+            self.note("load", model, seconds)
+        self.tenancy.loads_s[model] = seconds
+
+    def pin(self, model: str | None, silence_s: float) -> None:
+        """Let this model, or none, be the pinned one: it stays until its voice was silent for so long."""
+        if self.note:
+            self.note("pin", model, silence_s)
+        self.tenancy.pinned, self.tenancy.silence_s = model, silence_s
 
     def advance(self, now: float) -> None:
         """Account for the time that has passed, and take note of what waits and runs from now on."""
@@ -146,6 +179,20 @@ class Policy:
         return chosen
 
     def _choose(self, now: float, saving: Saving | None) -> Job | None:
+        best, tenancy = self._best(now, saving), self.tenancy
+        tenancy.opens_at = None
+        if best is None or tenancy.model is None or tenancy.has(best):
+            return best
+        lowest = tenancy.passes(best, now)
+        if lowest is not None:
+            classes = (self.waiting.lines[priority] for priority in Priority if priority <= lowest)
+            passing = next(filter(None, (line.first_of(tenancy.model) for line in classes)), None)
+            if passing is not None:
+                return passing
+        return best if tenancy.opens_at is None else None
+
+    def _best(self, now: float, saving: Saving | None) -> Job | None:
+        """Return the job whose turn it is, whatever its model."""
         self.advance(now)
         priority = choose_class(self.waiting.waits, self.reserves.owed())
         if priority is None:

@@ -5,7 +5,7 @@ Pure. A line is a JSON array: what happened, when, and what it was about. No pro
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rkllm_mqtt.core.chat import Address, ChatRequest
@@ -58,13 +58,19 @@ def replay(lines: Iterable[str], rules: Rules) -> list[Divergence]:
 
 def _happen(policy: Policy, jobs: dict[int, Job], kind: str, members: list[Any]) -> None:
     match kind, members:
-        case "add", [number, seq, priority, client, cost_s, queued_at]:
-            job = jobs.setdefault(number, _job(Priority(priority), client))
+        case "add", [number, seq, priority, client, cost_s, queued_at, model]:
+            job = jobs.setdefault(number, _job(Priority(priority), client, model))
             job.seq, job.cost_s, job.queued_at = seq, cost_s, queued_at
             policy.add(job)
-        case "enter", [number, priority, client, cost_s, now]:
-            jobs[number] = _job(Priority(priority), client)
+        case "enter", [number, priority, client, cost_s, now, model]:
+            jobs[number] = _job(Priority(priority), client, model)
             policy.enter(jobs[number], cost_s, now)
+        case "move_in", [model, number]:
+            policy.move_in(model, jobs.get(number))
+        case "load", [model, seconds]:
+            policy.learn_load(model, seconds)
+        case "pin", [model, silence_s]:
+            policy.pin(model, silence_s)
         case "remove", [number]:
             policy.remove(jobs[number])
         case "claim", [number, cost_s, now]:
@@ -91,6 +97,6 @@ def _decide(policy: Policy, jobs: dict[int, Job], kind: str, members: list[Any])
     return about[0], next((number for number, job in jobs.items() if job is chosen), None)
 
 
-def _job(priority: Priority, client: str) -> Job:
+def _job(priority: Priority, client: str, model: str) -> Job:
     address = Address(Mailbox("rkllm", "trace", client), None)
-    return Job(0, "", _NOTHING, address, priority, 0.0, 0.0, float("inf"))
+    return Job(0, "", replace(_NOTHING, model=model), address, priority, 0.0, 0.0, float("inf"))

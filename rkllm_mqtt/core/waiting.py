@@ -41,6 +41,8 @@ class Job:
     """Slot time that it will need, as estimated at its acceptance; only ever set while it does not wait."""
     charged_s: float = 0.0
     """Slot time that its client was charged for the stay in the slot that goes on."""
+    load_s: float = 0.0
+    """Time of a load that was made for it: its client pays that when its stay in the slot ends."""
     passes: int = 0
     """How often a job with a cached prompt was taken before its turn; relative while it waits, see `Line`."""
     passed_s: float = 0.0

@@ -9,14 +9,14 @@ Rule 4: a process that hangs inside the NPU driver is reported, not waited for; 
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rkllm_mqtt.config import Config, ModelConfig
 from rkllm_mqtt.core.errors import ModelUnavailable, SlotLost
 from rkllm_mqtt.core.health import Reason
+from rkllm_mqtt.core.loads import Loads
 from rkllm_mqtt.logs import get_logger
+from rkllm_mqtt.runtime.facts import SlotFacts, Stamp, stamp_of
 from rkllm_mqtt.runtime.frames import Frame
 from rkllm_mqtt.runtime.growth import Growth
 from rkllm_mqtt.runtime.order import RunOrder, find_library, load_order
@@ -35,19 +35,6 @@ _MOST_WEDGED = 2
 """Processes that cannot be ended, beyond which no further one is sent into the same trap."""
 _LATE_S = 10.0
 """A clock of ours that is so late does not work: timers and loop share a thread, so both are in doubt."""
-
-
-@dataclass(slots=True)
-class SlotFacts:
-    """What is known of the library and the model; kept when the worker is gone."""
-
-    version: str | None = None
-    abi: str | None = None
-    simulated: bool = False
-    capabilities: dict[str, bool] = field(default_factory=dict)
-    output: dict[str, str] = field(default_factory=dict)
-    """What the library printed: driver, platform, toolkit, context_limit, ..."""
-    warnings: tuple[str, ...] = ()
 
 
 class Slot:
@@ -70,8 +57,12 @@ class Slot:
         """The model was loaded with settings that have changed since."""
         self._wedged: list[WorkerProcess] = []
         self._closing = False
-        self._loaded_stamp: tuple[Any, ...] = ()
+        self._loaded_stamp: Stamp = ()
         self.facts = SlotFacts(simulated=find_library(config) is None)
+        self.loads = Loads()
+        """How long the models take to load."""
+        self.unloaded = False
+        """No worker is started before a model is used."""
         self.loaded: str | None = None
         """The model that is ready to run; None while loading or after a failure."""
         self.loading_since: float | None = None
@@ -147,10 +138,15 @@ class Slot:
 
     def use(self, model_id: str) -> None:
         """Load another model; the runs in the slot must have ended."""
-        if model_id != self._wanted:
-            self._wanted = model_id
+        if model_id != self._wanted or self.unloaded:
+            self._wanted, self.unloaded = model_id, False
             self.load_failures, self.problem = 0, None  # they were the other model's
             self.restart()
+
+    def unload(self) -> None:
+        """End the worker, and start none before a model is used; the runs in the slot must have ended."""
+        self.unloaded = True
+        self.restart()
 
     def restart(self) -> None:
         """Replace the worker by a new one; what runs in it runs again, through no fault of its own."""
@@ -193,6 +189,9 @@ class Slot:
         """Keep a worker alive until `close`; cancelled by the daemon's task group."""
         while not self._closing:
             await self._serve_one_worker()
+            while self.unloaded:
+                self._recycle.clear()
+                await self._recycle.wait()
             if not self._closing:
                 await self._pause()
 
@@ -241,7 +240,7 @@ class Slot:
             async with asyncio.timeout(self._config.runtime.load_timeout_s):
                 first: set[asyncio.Future[Any]] = {worker.hello, worker.gone, recycle}
                 await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-                self._learn(worker)
+                self.facts.learn(worker)
                 second: set[asyncio.Future[Any]] = {worker.ready, recycle}
                 await asyncio.wait(second, return_when=asyncio.FIRST_COMPLETED)
             if not worker.ready.done():
@@ -255,8 +254,9 @@ class Slot:
         except ModelUnavailable as exc:
             self._failed(exc)
         else:
-            self._learn(worker)
+            self.facts.learn(worker)
             took = loop.time() - (self.loading_since or loop.time())
+            self.loads.learn(model_id, took)
             log.info("model_loaded", model=model_id, seconds=took, runtime=self.facts.version)
             self.load_failures, self.problem = 0, None
             if not self._recycle.is_set():
@@ -305,15 +305,6 @@ class Slot:
         hint = exc.hint or "`rkllm-mqtt doctor` looks at the board and the model file."
         self.problem = Reason("model_error", f"the model cannot be loaded: {exc}", hint, serious=True)
         log.error("model_failed", model=self._wanted, failures=self.load_failures, reason=str(exc), hint=hint)
-
-    def _learn(self, worker: WorkerProcess) -> None:
-        if worker.hello.done() and not worker.hello.cancelled():
-            hello = worker.hello.result()
-            self.facts.version, self.facts.abi = hello["version"], hello["abi"]
-            self.facts.simulated = hello["simulated"]
-            self.facts.capabilities = dict(hello["capabilities"])
-            self.facts.warnings = tuple(hello["warnings"])
-        self.facts.output = worker.output.facts  # and what is printed later
 
     def _take(self, frame: Frame) -> None:
         """Take a frame of a run; late frames of an ended one are dropped."""
@@ -376,16 +367,7 @@ class Slot:
             except TimeoutError:
                 continue
 
-    def _stamp(self) -> tuple[Any, ...]:
+    def _stamp(self) -> Stamp:
         """Return what changes when somebody repairs the model file or the library."""
         model = self._models[self._wanted]
-        paths: list[Path] = [model.file] if model else []
-        library = find_library(self._config)
-        stamps = []
-        for path in [*paths, *([library] if library else [])]:
-            try:
-                status = path.stat()
-                stamps.append((status.st_mtime_ns, status.st_size, status.st_ino))
-            except OSError:
-                stamps.append((0, 0, 0))
-        return tuple(stamps)
+        return stamp_of(model.file if model else None, find_library(self._config))

@@ -1,6 +1,5 @@
 """A real worker process, spoken to in frames."""
 
-import logging
 import os
 import signal
 import socket
@@ -156,21 +155,3 @@ def model(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-@pytest.fixture
-def events() -> Iterator[list[Any]]:
-    """Every event that is logged while the test runs: name and facts."""
-    seen = []
-
-    class Keep(logging.Handler):
-        def emit(self, record):
-            seen.append((record.getMessage(), record.facts))
-
-    logger, handler = logging.getLogger("rkllm_mqtt"), Keep()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    yield seen
-    logger.removeHandler(handler)
-    logger.setLevel(level)

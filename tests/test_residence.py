@@ -1,0 +1,182 @@
+"""The promise of `residence.py`: one load for all who wait, the pinned model back, an idle one away."""
+
+import asyncio
+import json
+
+import pytest
+from live_dispatcher import dispatching
+from live_slot import in_loop
+
+from rkllm_mqtt.core.job import Priority
+from rkllm_mqtt.residence import LOADS_KEY
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Return the file of a model that says its name."""
+
+    def make(name, load_ms=60):
+        file = tmp_path / f"{name}.sim"
+        file.write_text(f'rkllm-simulator 1\nprofile: instant\nload_ms: {load_ms}\nalways: reply "{name}"\n')
+        return file
+
+    return make
+
+
+@pytest.fixture
+def loaded(events):
+    """Return the models that were loaded, in their order."""
+    return lambda: [facts["model"] for name, facts in events if name == "model_loaded"]
+
+
+@in_loop
+async def test_many_first_requests_at_once_load_their_model_once(tmp_path, model, loaded):
+    async with dispatching(tmp_path, model("talk"), model("code", 150)) as kit:
+        names = [f"q{number}" for number in range(20)]
+        await asyncio.gather(*(kit.ask(name, model="code") for name in names))
+        assert {(await kit.final(name))["text"] for name in names} == {"code"}
+        assert loaded().count("code") == 1
+        assert kit.slot.restarts == 0
+
+
+@in_loop
+async def test_mixed_work_is_grouped_by_its_model_and_loads_are_learned_and_kept(tmp_path, model, loaded):
+    async with dispatching(tmp_path, model("talk", 200), model("code", 200)) as kit:
+        await kit.ask("first")
+        await kit.final("first")
+        kit.dispatcher.paused = True
+        for number in range(8):
+            await kit.ask(f"q{number}", model="talk" if number % 2 else "code")
+        kit.dispatcher.paused = False
+        kit.dispatcher.wake()
+        for number in range(8):
+            assert (await kit.final(f"q{number}"))["text"] == ("talk" if number % 2 else "code")
+        assert loaded() == ["talk", "code"]
+        assert kit.live.policy.tenancy.model == "code"
+        assert kit.slot.loads.seconds("code") >= 0.2
+        await kit.dispatcher.stop(0)
+        kept = json.loads(kit.journal.meta[LOADS_KEY])
+    assert min(kept["talk"][0], kept["code"][0]) >= 0.2
+    async with dispatching(tmp_path, model("talk", 200), model("code", 200)) as kit:
+        await kit.until(lambda: kit.slot.loaded)
+        assert kit.slot.loads.to_json()["code"] == kept["code"]
+
+
+@in_loop
+async def test_interactive_work_interrupts_lower_work_of_another_model_which_then_goes_on(tmp_path, model):
+    talk = tmp_path / "talk.sim"
+    talk.write_text("rkllm-simulator 1\nprofile: instant\ndecode_ms_per_token: 5\n")
+    async with dispatching(tmp_path, talk, model("code")) as kit:
+        await kit.ask("low", "count to 60", priority=Priority.BACKGROUND)
+        await kit.running("low")
+        await kit.ask("voice", priority=Priority.INTERACTIVE, model="code")
+        assert (await kit.final("voice"))["text"] == "code"
+        assert not kit.finals["low"].done()
+        final = await kit.final("low")
+        assert (final["attempt"], final["text"]) == (1, ", ".join(map(str, range(1, 61))) + ".")
+
+
+# the pinned model
+
+
+def pinned(kit):
+    return kit.live.policy.tenancy
+
+
+@in_loop
+async def test_the_pinned_model_is_brought_back_when_the_others_have_nothing_to_do(tmp_path, model, loaded):
+    models = [
+        {"id": "talk", "file": model("talk"), "pinned": True},
+        {"id": "code", "file": model("code")},
+    ]
+    async with dispatching(tmp_path, models=models) as kit:
+        await kit.until(lambda: kit.slot.loaded == "talk")
+        await kit.ask("q1", model="code")
+        assert (await kit.final("q1"))["text"] == "code"
+        await kit.until(lambda: kit.slot.loaded == "talk")
+        assert loaded() == ["talk", "code", "talk"]
+
+
+@in_loop
+async def test_another_model_waits_until_the_voice_was_silent(tmp_path, model):
+    models = [
+        {"id": "talk", "file": model("talk"), "pinned": True},
+        {"id": "code", "file": model("code")},
+    ]
+    async with dispatching(tmp_path, models=models, unpin_after_s=0.6) as kit:
+        await kit.ask("voice", priority=Priority.INTERACTIVE)
+        await kit.final("voice")
+        spoken_at = kit.journal.now()
+        await kit.ask("q1", model="code")
+        await kit.ask("q2", model="talk", priority=Priority.BACKGROUND)
+        await kit.final("q2")
+        assert not kit.finals["q1"].done()
+        assert kit.slot.wanted == "talk"
+        assert (await kit.final("q1"))["text"] == "code"
+        assert kit.journal.now() - spoken_at >= 0.5
+
+
+@in_loop
+async def test_a_voice_does_not_wait_for_the_work_of_others_to_get_its_model_back(tmp_path, model):
+    models = [
+        {"id": "talk", "file": model("talk"), "pinned": True},
+        {"id": "code", "file": model("code")},
+    ]
+    async with dispatching(tmp_path, models=models) as kit:
+        for number in range(30):
+            await kit.ask(f"q{number}", model="code")
+        await kit.final("q0")
+        await kit.ask("voice", priority=Priority.INTERACTIVE)
+        assert (await kit.final("voice"))["text"] == "talk"
+        assert pinned(kit).model == "talk"
+
+
+@in_loop
+async def test_an_administrators_wish_keeps_the_pinned_model_away_for_a_while(tmp_path, model):
+    models = [
+        {"id": "talk", "file": model("talk"), "pinned": True},
+        {"id": "code", "file": model("code")},
+    ]
+    async with dispatching(tmp_path, models=models, unpin_after_s=0.5) as kit:
+        await kit.until(lambda: kit.slot.loaded == "talk")
+        kit.dispatcher.load("code")
+        await kit.until(lambda: kit.slot.loaded == "code")
+        await kit.until(lambda: kit.slot.loaded == "talk")
+
+
+# idleness
+
+
+@in_loop
+async def test_an_idle_model_is_unloaded_and_the_next_request_loads_it(tmp_path, model, loaded):
+    async with dispatching(tmp_path, model("talk"), idle_unload_s=0.1) as kit:
+        await kit.until(lambda: kit.slot.loaded)
+        pid = kit.slot.pid
+        await kit.until(lambda: kit.slot.unloaded and kit.slot.pid is None)
+        assert (kit.slot.restarts, kit.slot.problem) == (0, None)
+        await kit.ask("q1")
+        assert (await kit.final("q1"))["text"] == "talk"
+        assert kit.slot.pid != pid
+        assert loaded() == ["talk", "talk"]
+        await kit.until(lambda: kit.slot.unloaded)
+        kit.dispatcher.load("talk")
+        await kit.until(lambda: kit.slot.loaded)
+
+
+@in_loop
+async def test_a_model_that_works_or_is_pinned_is_not_unloaded(tmp_path, model):
+    slow = tmp_path / "slow.sim"
+    slow.write_text("rkllm-simulator 1\nprofile: instant\ndecode_ms_per_token: 10\n")
+    async with dispatching(tmp_path, slow, idle_unload_s=0.05) as kit:
+        await kit.ask("q1", "count to 40")
+        assert (await kit.final("q1"))["attempt"] == 1
+        await kit.until(lambda: kit.slot.unloaded)
+    models = [{"id": "talk", "file": model("talk"), "pinned": True}]
+    (tmp_path / "journal.db").unlink()
+    async with dispatching(tmp_path, models=models, idle_unload_s=0.05) as kit:
+        await kit.ask("q1")
+        await kit.final("q1")
+        until = kit.journal.now() + 0.2
+        while kit.journal.now() < until:
+            await kit.journal.counts()
+        assert not kit.slot.unloaded
