@@ -66,7 +66,9 @@ def test_the_queue_is_true_while_a_run_goes_on(launch):
         models=[{"id": "faulty", "file": str(MODELS / "faulty.sim")}],
     )
     box, topic = daemon.client("app"), f"rkllm/{daemon.node}/queue"
-    watcher.publish(f"{box}/request/run", {"prompt": "endless", "max_tokens": 4000, "priority": "background"})
+    watcher.publish(
+        f"{box}/request/run", {"prompt": "endless", "max_tokens": 4000, "priority": "interactive"}
+    )
     watcher.publish(f"{box}/request/wait", {"prompt": "say: hello", "priority": "interactive"})
     watcher.publish(f"{box}/request/wait2", {"prompt": "say: hello"})
     told = watcher.wait_many(lambda m: m.topic == topic and m.json["running"] and m.json["length"] == 2, 2)
@@ -75,7 +77,7 @@ def test_the_queue_is_true_while_a_run_goes_on(launch):
         assert queue["slots"] == {"total": 1, "active": 1, "available": 0}
         assert queue["waiting_by_priority"] == {"interactive": 1, "normal": 1, "background": 0}
         (running,) = queue["running"]
-        assert (running["id"], running["client"], running["priority"]) == ("run", "app", "background")
+        assert (running["id"], running["client"], running["priority"]) == ("run", "app", "interactive")
         assert running["attempt"] == 1
     tokens = [message.json["running"][0]["tokens"] for message in told]
     assert tokens == sorted(set(tokens))
