@@ -74,8 +74,8 @@ def test_limits_presets_and_clients_change_without_a_restart(running):
     assert "calm" in running.ask("app", "q3", {"prompt": "hi", "preset": "balanced"}).json["error"]["hint"]
     assert running.ask("app", "q4", {"prompt": "count to 60"}).json["usage"]["completion_tokens"] == 9
     running.change(limits={"requests_per_s": 0.001, "requests_burst": 1, "requests_burst_alone": 1})
-    running.ask("app2", "a", {"prompt": "say: a"})
-    assert running.ask("app2", "b", {"prompt": "say: b"}).json["error"]["code"] == "rate_limited"
+    running.ask("app", "a", {"prompt": "say: a"})
+    assert running.ask("app", "b", {"prompt": "say: b"}).json["error"]["code"] == "rate_limited"
     running.change(clients=[{"name": "esp-*", "format": "text"}])
     # What was an object of JSON is a text from now on.
     assert running.ask("esp-1", "q5", b'{"a": 1}').payload.startswith(b"You said")
