@@ -42,6 +42,7 @@ def unit():
         ("OOMPolicy", "continue"),
         ("KillMode", "mixed"),
         ("LimitNOFILE", "102400"),
+        ("LimitCORE", "0"),
         ("User", "rkllm-mqtt"),
         ("StateDirectory", "rkllm-mqtt"),
         ("StateDirectoryMode", "0700"),
