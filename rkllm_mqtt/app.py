@@ -42,6 +42,7 @@ from rkllm_mqtt.reload import Reload
 from rkllm_mqtt.renderers import build_orders
 from rkllm_mqtt.reporter import Reporter, Views
 from rkllm_mqtt.router import Router
+from rkllm_mqtt.rules import build_policy
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.scheduler import Scheduler
 from rkllm_mqtt.sender import Sender
@@ -88,7 +89,7 @@ class Daemon:
             lambda message, where, bare: self._reception.enter(message, where, bare),
             lambda message: self._session.publish(message),
         )
-        self._live, self._counters = LiveJobs(), Counters()
+        self._live, self._counters = LiveJobs(build_policy(config)), Counters()
         self._slot = Slot(config, self._slot_changed)
         self._sender = Sender(lambda: self._session, self._slot.hold, self._slot.release)
         self._upkeep = Upkeep(journal, limits.id_retention_s)
@@ -134,7 +135,7 @@ class Daemon:
             payload_limit=self._sender.payload_limit,
             on_change=self._queue_changed,
         )
-        self._scheduler = Scheduler(self._live, self._slot, journal, remembered=limits.client_states)
+        self._scheduler = Scheduler(config, self._live, self._slot, journal)
         self._dispatcher = Dispatcher(
             config,
             self._live,
@@ -183,13 +184,13 @@ class Daemon:
         self._positions = Positions(
             self._live,
             self._sender.send,
-            first=self._scheduler.first,
+            first=self._scheduler.outlooks.first,
             loading_since=lambda: self._slot.loading_since,
         )
         self._confirmations = Confirmations(
             config.node,
             self._sender.send,
-            outlook_of=self._scheduler.outlook,
+            outlook_of=self._scheduler.outlooks.outlook,
             queue_length=lambda: len(self._views.staged()) + len(self._live.waiting),
         )
         self._parser = RequestParser(config, self._slot.model_ids)
@@ -372,8 +373,9 @@ class Daemon:
             resend=self._outbox.again,
             cancel_unknown=self._confirmations.cancel_unknown,
             refusal=self._gate.refusal,
+            too_late=self._scheduler.outlooks.too_late,
             capabilities=lambda: self._slot.facts.capabilities or None,
-            frees_in_s=self._scheduler.frees_in_s,
+            frees_in_s=self._scheduler.outlooks.frees_in_s,
             send=self._sender.send,
         )
 

@@ -6,18 +6,18 @@ Rule 2: what a run used is charged and learned from when it ends, whatever its e
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
+from rkllm_mqtt.config import Config
 from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.estimates import Estimates
-from rkllm_mqtt.core.forecast import Forecast, Occupied, Outlook
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.live import LiveJobs
 from rkllm_mqtt.core.pace import Pace, common_prefix
 from rkllm_mqtt.core.rates import Rates
 from rkllm_mqtt.core.seeds import Seed, seed_of
 from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.outlooks import Outlooks
 from rkllm_mqtt.residence import LOADS_KEY
 from rkllm_mqtt.runtime.run import RunEnd
 from rkllm_mqtt.runtime.slot import Slot
@@ -31,39 +31,35 @@ _KEPT_EVERY_RUNS = 16
 class Scheduler:
     """What the dispatcher asks what to run, and everybody else when."""
 
-    def __init__(
-        self, live: LiveJobs, slot: Slot, journal: Journal, *, remembered: int, chunk_tokens: int = 256
-    ) -> None:
+    def __init__(self, config: Config, live: LiveJobs, slot: Slot, journal: Journal) -> None:
         """Keep the arguments, and let the jobs be estimated.
 
         Args:
-            live: The unfinished jobs, and the policy.
+            config: Of the daemon.
+            live: The unfinished jobs, and the policy that `build_policy` made.
             slot: Where they run.
             journal: Keeps the rates; its clock is that of the policy.
-            remembered: Clients whose habits are kept.
-            chunk_tokens: Pieces in which long prompts of lower classes are computed; 0: in one.
         """
         self._policy = live.policy
         self._slot = slot
         self._journal = journal
-        self._turns: Sequence[Turn] = ()
         self._in_kv: ChatRequest | None = None
         self._last_prompt = ""
         self._resumed: set[str] = set()
         self._unkept = 0
-        self._chunk_tokens = chunk_tokens
+        self._chunk_tokens = config.policy.prefill_chunk_tokens
         self.reuse: dict[str, bool] = {}
         """By model: whether a run is computed on what the one before left in the cache; absent: unknown."""
         self.paces = {model: Pace(rates=Rates(_seed(slot, model))) for model in slot.model_ids}
         """What has been learned of each model's speed."""
         self.estimates = Estimates(self.paces)
-        self.estimates.habits.remembered = remembered
-        self._forecast = Forecast(self._policy, self.estimates.slot_s, self._slice_s)
+        self.estimates.habits.remembered = config.limits.client_states
+        self.outlooks = Outlooks(self._policy, slot, journal, self.estimates)
         live.cost_of = self.estimates.slot_s
 
     def watch(self, turns: Sequence[Turn]) -> None:
         """Look at these jobs in the slot from now on, the running one first; the list is the dispatcher's."""
-        self._turns = turns
+        self.outlooks.watch(turns)
 
     # decisions
 
@@ -131,84 +127,10 @@ class Scheduler:
         """Return whether enough was learned since it was stored."""
         return self._unkept >= _KEPT_EVERY_RUNS
 
-    # outlooks
-
-    def outlook(self, job: Job) -> tuple[int, float | None]:
-        """Return the place of a job, 0 when it runs, and the seconds until it begins; None: nobody knows."""
-        if job not in self._policy.waiting and not any(
-            turn.job is job and turn.staged for turn in self._turns
-        ):
-            return 0, None
-        return self._told(job, self._forecast.of(job, self._journal.now(), self._occupied()))
-
-    def first(self, most: int) -> Iterator[tuple[Job, int, float | None]]:
-        """Yield the jobs that begin next, each with its place and the seconds until then."""
-        jobs = self._forecast.play(self._journal.now(), self._occupied())
-        for place, (job, begins_s) in enumerate(islice(jobs, most), 1):
-            yield job, *self._told(job, Outlook(place, begins_s))
-
-    def outlook_of_new(self, job: Job) -> Outlook:
-        """Return the place that a job would have that is not in the queue."""
-        return self._forecast.of(job, self._journal.now(), self._occupied(), added=job)
-
-    def frees_in_s(self, client: str | None) -> float | None:
-        """Return the seconds until a waiting job of a client, or of anybody, leaves the queue."""
-        if client is None:
-            return next((begins_s for _, _, begins_s in self.first(1)), None)
-        queues = (line.queues.get(client) for line in self._policy.waiting.lines.values())
-        told = [self.outlook(queue.jobs[0])[1] for queue in queues if queue]
-        return min((seconds for seconds in told if seconds is not None), default=None)
-
-    def all_done_s(self) -> float | None:
-        """Return the seconds until all that waits is done; None: nobody knows."""
-        if not self.estimates.is_known(self._slot.wanted):
-            return None
-        return round(self._forecast.all_done_s(self._occupied()), 1)
-
-    def _told(self, job: Job, outlook: Outlook) -> tuple[int, float | None]:
-        known = self.estimates.is_known(job.request.model)
-        return outlook.place, round(outlook.begins_in_s, 1) if known else None
-
-    def _occupied(self) -> Occupied:
-        left_s, staged = self._load_left_s(), []
-        gives_way: Turn | None = None
-        for turn in self._turns:
-            if turn.staged:
-                staged.append(turn.job)
-            elif turn.computing:
-                left_s += self._left_s(turn)
-                gives_way = turn if turn.run.giving_way else None
-        if gives_way is None:
-            return Occupied(left_s, tuple(staged))
-        rates = self.paces[gives_way.job.request.model].rates
-        return Occupied(left_s, tuple(staged), gives_way.job, rates.step_s(0))
-
-    def _load_left_s(self) -> float:
-        """Return how long the load in progress will still take."""
-        if self._slot.loading_since is None:
-            return 0.0
-        passed_s = asyncio.get_running_loop().time() - self._slot.loading_since
-        return max(0.0, self._slot.loads.seconds(self._slot.wanted) - passed_s)
-
-    def _left_s(self, turn: Turn) -> float:
-        """Return how long a run will still take."""
-        run, job, pace = turn.run, turn.job, self.paces[turn.job.request.model]
-        prompt = pace.tokens_of(len(run.order.prompt))
-        answer_s = self.estimates.left_s(job, run.tokens, prompt)
-        if run.made or run.started_at is None:
-            return answer_s
-        cached = pace.tokens_of(turn.cached_chars)
-        first_s = pace.rates.first_token_s(max(0, prompt - cached), cached)
-        return max(0.0, first_s - (asyncio.get_running_loop().time() - run.started_at)) + answer_s
-
     # inside
 
     def _saving(self, job: Job) -> float:
         return self.estimates.saving_s(job.request, self._in_kv) if self._in_kv else 0.0
-
-    def _slice_s(self, job: Job) -> float:
-        rates, tokens = self.paces[job.request.model].rates, self._policy.rules.protected_tokens
-        return rates.slot_s(self.paces[job.request.model].tokens_of(200), 0, tokens)
 
     def _settle(self, turn: Turn) -> None:
         run, used_s = turn.run, 0.0

@@ -130,7 +130,7 @@ class DaemonViews:
             "running": running,
             "waiting_by_priority": {priority.label: count for priority, count in by_priority.items()},
             "oldest_wait_s": max((round(now - job.queued_at, 1) for job in oldest), default=0),
-            "eta_s": self._scheduler.all_done_s() if length else None,
+            "eta_s": self._scheduler.outlooks.all_done_s() if length else None,
         }
 
     def staged(self) -> list[Job]:

@@ -28,6 +28,8 @@ ELSEWHERE = {
     "rkllm_mqtt/turn.py": "test_dispatcher.py",
     "rkllm_mqtt/conversations.py": "end_to_end/test_conversations.py",
     "rkllm_mqtt/stays.py": "test_dispatcher.py",
+    "rkllm_mqtt/rules.py": "test_outlooks.py",
+    "rkllm_mqtt/config/policy.py": "config/test_settings.py",
     "rkllm_mqtt/renderers.py": "test_dispatcher.py",
     "rkllm_mqtt/intake/neighbours.py": "intake/test_reception.py",
     "rkllm_mqtt/serving.py": "test_app.py",

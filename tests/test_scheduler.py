@@ -39,16 +39,16 @@ async def test_each_waiting_job_has_a_place_and_the_running_one_has_none(tmp_pat
         names = ["staged", "second", "voice"]
         jobs = [await kit.ask(name) for name in names[:2]]
         await kit.until(lambda: len(list(kit.dispatcher.turns)) == 2)
-        assert kit.scheduler.outlook(running) == (0, None)
-        assert [kit.scheduler.outlook(job)[0] for job in jobs] == [1, 2]
-        assert [place for _, place, _ in kit.scheduler.first(20)] == [1, 2]
+        assert kit.scheduler.outlooks.outlook(running) == (0, None)
+        assert [kit.scheduler.outlooks.outlook(job)[0] for job in jobs] == [1, 2]
+        assert [place for _, place, _ in kit.scheduler.outlooks.first(20)] == [1, 2]
         voice = await kit.ask("voice", priority=Priority.BACKGROUND)
-        place, eta_s = kit.scheduler.outlook(voice)
+        place, eta_s = kit.scheduler.outlooks.outlook(voice)
         assert place == 3
         assert eta_s is not None
         new = make_job(asked=jobs[0].request, priority=Priority.INTERACTIVE)
-        assert kit.scheduler.outlook_of_new(new).place <= 2
-        assert kit.scheduler.all_done_s() >= 0
+        assert kit.scheduler.outlooks.outlook_of_new(new).place <= 2
+        assert kit.scheduler.outlooks.all_done_s() >= 0
 
 
 @in_loop

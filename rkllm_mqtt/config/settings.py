@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from rkllm_mqtt.config.models import ModelConfig, PresetConfig
+from rkllm_mqtt.config.policy import PolicyConfig
 from rkllm_mqtt.config.schedules import ScheduleConfig
 
 NodeName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
@@ -328,6 +329,7 @@ class Config(Section):
     homeassistant: HomeAssistantConfig = Field(
         default_factory=HomeAssistantConfig, description="Home Assistant's MQTT discovery."
     )
+    policy: PolicyConfig = Field(default_factory=PolicyConfig, description="Who goes first.")
     limits: LimitsConfig = Field(default_factory=LimitsConfig, description="Bounds.")
     journal: JournalConfig = Field(default_factory=JournalConfig, description="The journal on disk.")
     log: LogConfig = Field(default_factory=LogConfig, description="Logging.")

@@ -63,6 +63,8 @@ class Fault:
     message: str
     hint: str = ""
     retry_after_s: float | None = None
+    eta_s: float | None = None
+    """When the answer would begin; None where that is not the reason."""
 
     @property
     def retryable(self) -> bool:

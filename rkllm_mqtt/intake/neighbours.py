@@ -30,6 +30,8 @@ class Neighbours:
     cancel_unknown: Callable[[Address, str], None]
     refusal: Callable[[str], Fault | None]
     """Why no new job of a model is taken now; None when it is."""
+    too_late: Callable[[Job], Fault | None]
+    """Why a new job can never be in time; None when it may."""
     capabilities: Callable[[], Mapping[str, bool] | None]
     """Of the loaded runtime."""
     frees_in_s: Frees

@@ -264,6 +264,7 @@ class Reception:
         receipt = None
         if request_id is None and message.qos:
             receipt = Receipt(message.session, message.mid, message.topic, sha256, message.dup)
+        fault = fault or self._neighbours.too_late(job)
         early = None
         # A finished request never runs again: one that may be known waits for the journal's word, and so does
         # one behind others, which may be the same.

@@ -65,7 +65,7 @@ class Rejections:
                 "priority": None,
                 "position": None,
                 "queue_length": None,
-                "eta_s": None,
+                "eta_s": fault.eta_s,
                 "duplicate": False,
                 "ignored": [],
                 "error": error_members(fault),

@@ -48,6 +48,7 @@ class Desk:
     frees_in_s: float | None = None
     idle: bool = False
     """The slot takes a job while it is being stored."""
+    too_late: object = None
     failing: str = ""
     """The neighbour that raises: only `cancel` is tried."""
 
@@ -72,6 +73,7 @@ class Desk:
                 resend=lambda record, address: self._note("resend", record, address),
                 cancel_unknown=lambda address, wanted: self._note("cancel_unknown", address, wanted),
                 refusal=lambda model: self.fault,
+                too_late=lambda job: self.too_late,
                 capabilities=lambda: self.capabilities,
                 frees_in_s=lambda client: self.frees_in_s,
                 send=self._sent,

@@ -244,6 +244,21 @@ async def test_the_queue_takes_exactly_its_length_also_of_what_comes_at_once(des
         }
 
 
+async def test_who_can_never_be_in_time_is_told_when_and_nothing_is_stored(desk):
+    async with desk() as it:
+        it.too_late = Fault(Code.EXPIRED, "its answer would begin in about 42 s", eta_s=42.0)
+        it.put("kitchen/request/q1", {"prompt": "hi", "ttl_s": 1})
+        await it.reception.drained()
+        event, final = it.sent()["kitchen/event/q1"], it.sent()["kitchen/reply/q1"]
+        assert (event["type"], event["eta_s"], event["error"]["code"]) == ("rejected", 42.0, "expired")
+        assert "42 s" in final["error"]["message"]
+        assert await it.journal.find("rock5", "kitchen", "q1") is None
+        it.too_late = None
+        it.put("kitchen/request/q1", {"prompt": "hi", "ttl_s": 1})
+        await it.reception.drained()
+        assert it.of("accepted")
+
+
 async def test_a_client_has_exactly_its_places_and_others_have_theirs(desk):
     async with desk(limits={"client_waiting": 2}) as it:
         for number in range(4):

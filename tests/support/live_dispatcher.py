@@ -15,6 +15,7 @@ from rkllm_mqtt.dispatcher import Dispatcher
 from rkllm_mqtt.gate import Gate
 from rkllm_mqtt.outcomes import Outcomes
 from rkllm_mqtt.renderers import build_orders
+from rkllm_mqtt.rules import build_policy
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.scheduler import Scheduler
 
@@ -23,7 +24,8 @@ class Kit:
     """A dispatcher on a real slot and a real journal."""
 
     def __init__(self, config, journal):
-        self.journal, self.live, self.counters, self.sent = journal, LiveJobs(), Counters(), Sent()
+        self.journal, self.counters, self.sent = journal, Counters(), Sent()
+        self.live = LiveJobs(build_policy(config))
         self.finals = defaultdict(asyncio.get_running_loop().create_future)
         self._moved = asyncio.Event()
         self.slot = Slot(config, self._wake)
@@ -36,7 +38,7 @@ class Kit:
             payload_limit=lambda: 10**6,
             on_change=self._moved.set,
         )
-        self.scheduler = Scheduler(self.live, self.slot, journal, remembered=100)
+        self.scheduler = Scheduler(config, self.live, self.slot, journal)
         self.dispatcher = Dispatcher(
             config,
             self.live,

@@ -43,7 +43,8 @@ def slot_config(*files: Path, **settings: Any) -> Config:
         settings: Sections and keys; those of `runtime` and of a model may be given directly.
     """
     model = {key: settings.pop(key) for key in ("context_tokens", "template", "thinking") if key in settings}
-    top = {key: settings.pop(key) for key in ("models", "limits", "journal", "mqtt") if key in settings}
+    sections = ("models", "limits", "journal", "mqtt", "policy")
+    top = {key: settings.pop(key) for key in sections if key in settings}
     models = [{"id": file.stem, "file": file, **model} for file in files]
     library = _simulator(settings.pop("simulator_version", "1.3.1"))
     return Config.model_validate(

@@ -1,0 +1,50 @@
+"""Build the policy that the configuration asks for, and write down its decisions where that is wanted."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO
+
+from rkllm_mqtt.config import Config
+from rkllm_mqtt.core.policy import Policy, Rules
+from rkllm_mqtt.core.queue import WaitingJobs
+from rkllm_mqtt.core.trace import recorder
+from rkllm_mqtt.logs import get_logger
+
+log = get_logger(__name__)
+
+_TRACE_BYTES = 64 * 1024 * 1024
+
+
+def build_policy(config: Config) -> Policy:
+    """Return the policy that the configuration asks for; where it is asked to, it writes a trace."""
+    wanted = config.policy
+    shares = (0.0, wanted.normal_share, wanted.background_share)
+    rules = Rules(window_s=wanted.window_s, shares=shares)
+    if not wanted.prefix_affinity:
+        rules = replace(rules, passes=0)
+    policy = Policy(rules, WaitingJobs(config.limits.client_states))
+    if wanted.trace is not None:
+        policy.note = recorder(_TraceFile(wanted.trace).write)
+    return policy
+
+
+class _TraceFile:
+    """Appends lines up to a bound; what is beyond it, or cannot be written, is not worth a failure."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._left = _TRACE_BYTES
+        self._file: TextIO | None = None
+
+    def write(self, line: str) -> None:
+        """Append a line."""
+        self._left -= len(line) + 1
+        if self._left < 0:
+            return
+        try:
+            if self._file is None:
+                self._file = self._path.open("w", encoding="utf-8", buffering=1)
+            self._file.write(line + "\n")
+        except OSError as exc:
+            self._left = 0
+            log.warning("trace_failed", path=str(self._path), reason=str(exc))
