@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.core.policy import Policy, Rules
@@ -29,22 +28,22 @@ def build_policy(config: Config) -> Policy:
 
 
 class _TraceFile:
-    """Appends lines up to a bound; what is beyond it, or cannot be written, is not worth a failure."""
+    """Takes lines up to a bound; what is beyond it, or cannot be written, is not worth a failure."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._mode = "w"
         self._left = _TRACE_BYTES
-        self._file: TextIO | None = None
 
     def write(self, line: str) -> None:
-        """Append a line."""
+        """Append a line; the first one begins the file anew."""
         self._left -= len(line) + 1
         if self._left < 0:
             return
         try:
-            if self._file is None:
-                self._file = self._path.open("w", encoding="utf-8", buffering=1)
-            self._file.write(line + "\n")
+            with self._path.open(self._mode, encoding="utf-8") as file:
+                file.write(line + "\n")
+            self._mode = "a"
         except OSError as exc:
             self._left = 0
             log.warning("trace_failed", path=str(self._path), reason=str(exc))
