@@ -281,7 +281,7 @@ class Dispatcher:
         limit_s = self._scheduler.paces[job.request.model].first_token_limit_s(
             len(order.prompt), max(runtime.abort_grace_s, runtime.stall_timeout_s)
         )
-        cached_chars = self._scheduler.cached_chars(order.prompt)
+        cached_chars = self._scheduler.cached_chars(order.prompt, job.request.lora)
         chunk = self._scheduler.chunk_chars(job) if rendered.mode != "runtime" else 0
         chunks = cuts_of(order.prompt, cached_chars, chunk, rendered.specials)
         order = replace(order, first_token_limit_s=limit_s, chunks=chunks)

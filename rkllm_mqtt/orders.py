@@ -11,9 +11,10 @@ from rkllm_mqtt.core.replays import Replays
 from rkllm_mqtt.core.thinking import ThinkingSplitter
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.prompts import Prompts
+from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.render.fence import FencedRenderer
 from rkllm_mqtt.render.renderer import Rendered, Renderer
-from rkllm_mqtt.runtime.order import CallOrder, RunOrder
+from rkllm_mqtt.runtime.order import CallOrder, LoraOrder, RunOrder
 from rkllm_mqtt.windows import Prompt, Windows
 
 _REPLAYED_BYTES = 2 * 1024 * 1024
@@ -27,6 +28,7 @@ class Orders:
         renderers: By model id.
         windows: Make them fit.
         thinking_tokens: Most tokens of thoughts, by model id; a model that is not named may think for ever.
+        loras: The adapters, by model id and their own.
     """
 
     def __init__(
@@ -34,9 +36,11 @@ class Orders:
         renderers: Mapping[str, Renderer | FencedRenderer],
         windows: Windows,
         thinking_tokens: Mapping[str, int] | None = None,
+        loras: Mapping[tuple[str, str], LoraOrder] | None = None,
     ) -> None:
         self._prompts = Prompts(renderers, windows)
         self._thinking_tokens = thinking_tokens or {}
+        self._loras = loras or {}
         self._replays = Replays(_REPLAYED_BYTES)
 
     def ready(self, job: Job, wake: Callable[[], None]) -> bool:
@@ -54,12 +58,17 @@ class Orders:
             RenderError: The conversation cannot be rendered for this model, or is too long for it.
         """
         request = job.request
+        lora = None if request.lora is None else self._loras.get((request.model, request.lora))
+        if lora is None and request.lora is not None:
+            hint = "Ask for the model alone, or configure the adapter again."
+            raise RenderError(f"there is no adapter {request.lora!r} any more", hint)
         prompt = self._prompts.make(job, self._question)
         rendered = prompt.rendered
         carried = job.carried or Carried()
         order = RunOrder(
             prompt=rendered.text + carried.behind_prompt,
             max_tokens=prompt.max_tokens,
+            lora=lora,
             sampling=request.sampling,
             stops=rendered.stops,
             text_stops=request.stop,

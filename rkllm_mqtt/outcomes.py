@@ -104,7 +104,7 @@ class Outcomes:
         final = Final(
             id=job.id,
             node=self._config.node,
-            model=job.request.model,
+            model=job.request.asked_model,
             created=int(time.time()),
             status="ok" if fault is None else "error",
             text=produced.text,

@@ -9,6 +9,7 @@ from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.render.fence import FencedRenderer, open_renderer
 from rkllm_mqtt.render.renderer import Renderer
 from rkllm_mqtt.render.tokenizer import ExactTokenizer
+from rkllm_mqtt.runtime.order import LoraOrder
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.windows import Windows
 
@@ -21,7 +22,9 @@ def build_orders(slot: Slot, paces: Mapping[str, Pace], limit_s: float) -> Order
     Raises:
         ConfigError: A template or a tokenizer cannot be used.
     """
-    return Orders(build_renderers(slot, limit_s), build_windows(slot, paces), thinking_budgets(slot))
+    return Orders(
+        build_renderers(slot, limit_s), build_windows(slot, paces), thinking_budgets(slot), adapters(slot)
+    )
 
 
 def build_windows(slot: Slot, paces: Mapping[str, Pace]) -> Windows:
@@ -71,3 +74,13 @@ def thinking_budgets(slot: Slot) -> Mapping[str, int]:
     """Return the most tokens of thoughts of each model that has a limit."""
     models = {model_id: slot.model(model_id) for model_id in slot.model_ids}
     return {name: model.thinking_tokens for name, model in models.items() if model and model.thinking_tokens}
+
+
+def adapters(slot: Slot) -> Mapping[tuple[str, str], LoraOrder]:
+    """Return the LoRA adapters of all models, by the model's id and their own."""
+    models = filter(None, map(slot.model, slot.model_ids))
+    return {
+        (model.id, lora.id): LoraOrder(lora.id, str(lora.file), lora.scale)
+        for model in models
+        for lora in model.loras
+    }

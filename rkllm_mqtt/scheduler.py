@@ -45,6 +45,7 @@ class Scheduler:
         self._journal = journal
         self._in_kv: ChatRequest | None = None
         self._last_prompt = ""
+        self._last_lora: str | None = None
         self._resumed: set[str] = set()
         self._unkept = 0
         self._chunk_tokens = config.policy.prefill_chunk_tokens
@@ -107,9 +108,15 @@ class Scheduler:
         """Nothing is in the KV cache any more."""
         self._in_kv, self._last_prompt = None, ""
 
-    def cached_chars(self, prompt: str) -> int:
-        """Return how many characters the KV cache will hold of a prompt that is handed to the worker now."""
-        shared, self._last_prompt = common_prefix(self._last_prompt, prompt), prompt
+    def cached_chars(self, prompt: str, lora: str | None) -> int:
+        """Return how many characters the KV cache will hold of a prompt that is handed to the worker now.
+
+        Args:
+            prompt: Whole.
+            lora: The adapter that computes it: another one computes other keys and values.
+        """
+        shared = common_prefix(self._last_prompt, prompt) if lora == self._last_lora else 0
+        self._last_prompt, self._last_lora = prompt, lora
         return shared
 
     async def keep(self) -> None:

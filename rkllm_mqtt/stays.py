@@ -118,7 +118,7 @@ class Stays:
                 job,
                 "started",
                 attempt=attempt,
-                model=job.request.model,
+                model=job.request.asked_model,
                 cached_tokens=pace.tokens_of(turn.cached_chars),
             )
         job.restart_told = False

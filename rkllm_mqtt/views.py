@@ -252,6 +252,7 @@ class DaemonViews:
         return {
             "id": model_id,
             "file": model.file.name if model else "demo.sim",
+            "loras": [lora.id for lora in model.loras] if model else [],
             "context_tokens": model.context_tokens if model else 4096,
             "loaded": self._slot.loaded == model_id,
             "pinned": model is not None and model.pinned,

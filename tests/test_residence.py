@@ -76,6 +76,53 @@ async def test_interactive_work_interrupts_lower_work_of_another_model_which_the
         assert (final["attempt"], final["text"]) == (1, ", ".join(map(str, range(1, 61))) + ".")
 
 
+# adapters
+
+
+@pytest.fixture
+def with_adapters(tmp_path):
+    """A model with an adapter that is there and one that is not."""
+    file, adapter = tmp_path / "talk.sim", tmp_path / "tuned.lora"
+    file.write_text("rkllm-simulator 1\nprofile: instant\n")
+    adapter.write_text("adapter")
+    loras = [{"id": "tuned", "file": adapter, "scale": 0.5}, {"id": "lost", "file": tmp_path / "lost.lora"}]
+    return [{"id": "talk", "file": file, "loras": loras}]
+
+
+@in_loop
+async def test_an_adapter_is_loaded_when_it_is_asked_for_first_and_its_cache_is_its_own(
+    tmp_path, with_adapters
+):
+    long = "say: fine. " + "The window in the kitchen is open. " * 60
+    async with dispatching(tmp_path, models=with_adapters) as kit:
+        usages = []
+        for name, lora in (("q1", None), ("q2", "tuned"), ("q3", "tuned"), ("q4", None)):
+            await kit.ask(name, long, model="talk", lora=lora)
+            final = await kit.final(name)
+            assert final["status"] == "ok"
+            assert final["model"] == ("talk" if lora is None else "talk:tuned")
+            usages.append(final["usage"])
+        cached = [usage["cached_tokens"] for usage in usages]
+        assert cached[:2] == [0, 0]
+        assert cached[2] > usages[2]["prompt_tokens"] * 0.8
+        assert cached[3] == 0
+        assert kit.slot.restarts == 0
+
+
+@in_loop
+async def test_an_adapter_that_is_not_there_costs_its_job_and_nobody_elses(tmp_path, with_adapters):
+    async with dispatching(tmp_path, models=with_adapters) as kit:
+        await kit.ask("bad", model="talk", lora="lost")
+        await kit.ask("gone", model="talk", lora="removed")
+        await kit.ask("good", model="talk")
+        for name, said in (("bad", "lost.lora"), ("gone", "removed")):
+            error = (await kit.final(name))["error"]
+            assert (error["code"], bool(error["hint"])) == ("model_error", True)
+            assert said in error["message"]
+        assert (await kit.final("good"))["status"] == "ok"
+        assert kit.slot.restarts == 0
+
+
 # the pinned model
 
 

@@ -65,6 +65,11 @@ class LoadedModel:
         return self._paused is not None
 
     @property
+    def loras(self) -> frozenset[str]:
+        """The adapters that were loaded, by name."""
+        return frozenset(self._lora_names)
+
+    @property
     def late_events(self) -> int:
         """Events of earlier runs that the library delivered too late; they were dropped."""
         return self._handle.late_events

@@ -1,7 +1,7 @@
 """The configuration: frozen settings, and the one place that reads them from files and environment."""
 
 from rkllm_mqtt.config.loading import DEFAULT_PATHS, find_config, load_config, parse_config
-from rkllm_mqtt.config.models import ModelConfig, PresetConfig
+from rkllm_mqtt.config.models import LoraConfig, ModelConfig, PresetConfig
 from rkllm_mqtt.config.schedules import ScheduleConfig
 from rkllm_mqtt.config.settings import (
     AdminConfig,
@@ -25,6 +25,7 @@ __all__ = [
     "JournalConfig",
     "LimitsConfig",
     "LogConfig",
+    "LoraConfig",
     "ModelConfig",
     "MqttConfig",
     "PresetConfig",

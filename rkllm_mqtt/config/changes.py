@@ -61,7 +61,7 @@ def take_over(old: Config, new: Config) -> tuple[Config, tuple[str, ...], tuple[
 
 
 def _names_agree(old: Config, new: Config) -> bool:
-    models = {model.id for model in old.models}
+    models = {name for model in old.models for name in model.names}
     return all(client.model is None or client.model in models for client in new.clients)
 
 

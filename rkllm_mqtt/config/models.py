@@ -22,6 +22,18 @@ class PresetConfig(BaseModel):
     mirostat_eta: float | None = Field(None, gt=0, le=10, description="Learning rate of mirostat.")
 
 
+class LoraConfig(BaseModel):
+    """A LoRA adapter, converted together with its model; a request chooses it as `<model>:<id>`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
+        description="Name behind the model's in requests."
+    )
+    file: Path = Field(description="The adapter's .rkllm file.")
+    scale: float = Field(1.0, ge=0, le=10, description="Weight of the adapter.")
+
+
 class ModelConfig(BaseModel):
     """One language model file and how it is spoken to."""
 
@@ -57,6 +69,16 @@ class ModelConfig(BaseModel):
     )
     system: str | None = Field(None, description="System prompt when a request brings none.")
     max_tokens: int = Field(512, ge=1, le=65_536, description="Answer length when a request names none.")
+    loras: tuple[LoraConfig, ...] = Field(
+        (),
+        max_length=16,
+        description="LoRA adapters; each is loaded when it is asked for first: `model: <this id>:<its id>`.",
+    )
     sampling: PresetConfig = Field(
         default_factory=PresetConfig, description="Sampling parameters when a request names none."
     )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return what requests may ask for: the model, and the model with each of its adapters."""
+        return (self.id, *(f"{self.id}:{lora.id}" for lora in self.loras))

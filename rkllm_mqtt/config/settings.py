@@ -354,9 +354,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
-        ids = [model.id for model in self.models]
+        ids = [name for model in self.models for name in model.names]
         if len(set(ids)) != len(ids):
-            raise ValueError("two models have the same id")
+            raise ValueError("two models or adapters have the same id")
         if sum(model.pinned for model in self.models) > 1:
             raise ValueError("only one model can be pinned: one is loaded at a time")
         if self.node in self.groups:

@@ -29,9 +29,12 @@ class ChatRequest:
     messages: tuple[Mapping[str, Any], ...]
     """The conversation in the shape of the OpenAI API; never empty."""
     model: str
+    """Which is loaded for it."""
     max_tokens: int
     sampling: Mapping[str, float] = field(default_factory=dict)
     """Only what the request, its preset or its model says, by the names in SAMPLING."""
+    lora: str | None = None
+    """The adapter of the model that computes it."""
     stop: tuple[str, ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
     """In the shape of the OpenAI API, each with a name of its own."""
@@ -50,6 +53,11 @@ class ChatRequest:
     """Keep the final in `last` too."""
     reply_qos: int = 1
     reply_bytes: int | None = None
+
+    @property
+    def asked_model(self) -> str:
+        """Return the model as senders name it: `<model>` or `<model>:<adapter>`."""
+        return self.model if self.lora is None else f"{self.model}:{self.lora}"
 
     def to_json(self) -> str:
         """Return the canonical JSON of this request."""

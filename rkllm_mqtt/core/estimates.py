@@ -45,7 +45,7 @@ class Estimates:
 
     def saving_s(self, request: ChatRequest, in_kv: ChatRequest) -> float:
         """Return what a request saves because another one's prompt is in the KV cache, seconds."""
-        if request.model != in_kv.model:
+        if (request.model, request.lora) != (in_kv.model, in_kv.lora):
             return 0.0
         pace = self.paces[request.model]
         cached = pace.tokens_of(shared_chars(request, in_kv))

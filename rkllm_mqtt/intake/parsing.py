@@ -90,7 +90,7 @@ class RequestParser:
                 "Shorten it, or raise `limits.request_bytes`.",
             )
         wire = self._text(payload) if text else parse_wire(payload.removeprefix(_BOM))
-        model_id, model = self._model(wire.model or settings.model)
+        model_id, model, lora = self._model(wire.model or settings.model)
         messages = conversation(wire)
         if settings.system is not None and messages[0]["role"] != "system":
             messages = ({"role": "system", "content": settings.system}, *messages)
@@ -117,6 +117,7 @@ class RequestParser:
         request = ChatRequest(
             messages=messages,
             model=model_id,
+            lora=lora,
             max_tokens=max_tokens,
             sampling=sampling,
             stop=(wire.stop,) if isinstance(wire.stop, str) else tuple(wire.stop or ()),
@@ -155,15 +156,31 @@ class RequestParser:
         user_message(prompt)
         return WireRequest(prompt=prompt)
 
-    def _model(self, wanted: str | None) -> tuple[str, ModelConfig | None]:
-        model_id = wanted or self._model_ids[0]
+    def _model(self, wanted: str | None) -> tuple[str, ModelConfig | None, str | None]:
+        """Return the model that `<model>` or `<model>:<adapter>` means, its settings, and the adapter."""
+        model_id, lora = wanted or self._model_ids[0], None
+        model = self._models.get(model_id)
+        if model is None and ":" in model_id:
+            base, _, name = model_id.rpartition(":")
+            model = self._models.get(base)
+            if model is not None and model_id in model.names:
+                model_id, lora = base, name
         if model_id not in self._model_ids:
             raise RequestError(
                 Code.UNKNOWN_MODEL,
                 f"there is no model {model_id!r}",
-                "Models of this node: " + ", ".join(self._model_ids[:8]),
+                "Models of this node: " + ", ".join(self._names()[:8]),
             )
-        return model_id, self._models.get(model_id)
+        return model_id, model, lora
+
+    def _names(self) -> list[str]:
+        """Return all that a request may name."""
+        models = {model_id: self._models.get(model_id) for model_id in self._model_ids}
+        return [
+            name
+            for model_id, model in models.items()
+            for name in (model.names if model is not None else (model_id,))
+        ]
 
     def _sampling(
         self, wire: WireRequest, settings: ClientConfig, capabilities: Mapping[str, bool] | None

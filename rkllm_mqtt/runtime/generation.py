@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import rkllmrt
@@ -34,6 +35,7 @@ class Generation:
         self._window = window
         self._order = order
         self._send = send
+        self._lora: str | None = order["lora"]["id"] if order["lora"] else None
         self._max_tokens: int = order["max_tokens"]
         self._library_limits = model.library.capabilities.per_run_max_new_tokens
         self._carried: int = order["carried_tokens"]
@@ -115,6 +117,10 @@ class Generation:
                 return {"reason": self._reason}
             self._entered = True
         try:
+            self._load_adapter()
+        except rkllmrt.RkllmError as exc:
+            return {"reason": "adapter", "message": f"the adapter {self._lora!r}: {exc}", "hint": exc.hint}
+        try:
             if not self._compute_chunks():
                 return {"reason": self._reason}
             outcome = self._enter(self._order["prompt"])
@@ -140,9 +146,14 @@ class Generation:
             "memory_mb": None if perf is None else perf.memory_usage_mb,
         }
 
+    def _load_adapter(self) -> None:
+        if self._lora is not None and self._lora not in self._model.loras:
+            lora = self._order["lora"]
+            self._model.load_lora(Path(lora["file"]), lora["id"], lora["scale"])
+
     def _compute_chunks(self) -> bool:
         """Compute the beginnings of the prompt one by one; False when the run was ended between two."""
-        params = rkllmrt.RunParams(max_new_tokens=1 if self._library_limits else None)
+        params = rkllmrt.RunParams(max_new_tokens=1 if self._library_limits else None, lora_name=self._lora)
         for chars in self._order["chunks"]:
             began = time.monotonic()
             prompt = rkllmrt.PromptInput(self._order["prompt"][:chars])
@@ -214,7 +225,7 @@ class Generation:
         if self._library_limits:
             # White space that was carried is made again and not counted: it is no more than its characters.
             limit = self._max_tokens - self._tokens + self._reader.again
-        return rkllmrt.RunParams(max_new_tokens=limit, sampling=sampling)
+        return rkllmrt.RunParams(max_new_tokens=limit, sampling=sampling, lora_name=self._lora)
 
     def _failed(self, exc: rkllmrt.RunFailed) -> dict[str, Any]:
         if exc.context_too_long_likely and self._too_long():

@@ -55,6 +55,15 @@ class CallOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class LoraOrder:
+    """The adapter that a run is computed with; the worker loads it when it has not."""
+
+    id: str
+    file: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class RunOrder:
     """One run of the slot."""
 
@@ -82,6 +91,7 @@ class RunOrder:
     """Of `max_tokens`, so many are made."""
     chunks: tuple[int, ...] = ()
     """Beginnings of the prompt, in characters, that are computed one by one before it."""
+    lora: LoraOrder | None = None
     first_token_limit_s: float = 60
     """Longest silence before the first token."""
 
@@ -103,6 +113,7 @@ class RunOrder:
             "carried": self.carried,
             "carried_tokens": self.carried_tokens,
             "chunks": self.chunks,
+            "lora": None if self.lora is None else asdict(self.lora),
         }
 
 

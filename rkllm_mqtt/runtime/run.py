@@ -27,6 +27,8 @@ class EndReason(StrEnum):
     """It had not begun; nothing was computed."""
     CONTEXT = "context"
     """The prompt does not fit the model's window."""
+    ADAPTER = "adapter"
+    """The LoRA adapter cannot be loaded."""
     ERROR = "error"
     """The library refused or failed; it may go better next time."""
 

@@ -20,7 +20,7 @@ from rkllm_mqtt.core.verdict import (
 )
 
 NATURAL = ("stop", "length", "repetition")
-REASONS = (*NATURAL, "aborted", "revoked", "context", "error", "lost")
+REASONS = (*NATURAL, "aborted", "revoked", "context", "adapter", "error", "lost")
 EVERY = [
     RunFacts(reason, "what happened", "", began, cancelled, expired, timed_out, stalled, stopping)
     for reason, began, cancelled, expired, timed_out, stalled, stopping in product(
@@ -40,6 +40,7 @@ def expected(facts):
         (not facts.began, ("waits",)),
         (facts.timed_out, ("ends", JobEvent.GAVE_UP, "timeout", Code.TIMEOUT)),
         (facts.reason == "context", ("ends", JobEvent.GAVE_UP, "error", Code.CONTEXT_OVERFLOW)),
+        (facts.reason == "adapter", ("ends", JobEvent.GAVE_UP, "error", Code.MODEL_ERROR)),
         (True, ("lost", facts.stalled or facts.message)),
     ]
     return next(result for fits, result in lines if fits)

@@ -163,6 +163,27 @@ def test_max_tokens_default_to_the_models_and_may_not_pass_the_limit():
     assert parse({}, models=[]).request.max_tokens == 512
 
 
+def test_a_model_is_asked_for_with_one_of_its_adapters():
+    models = [
+        {"id": "talk", "file": "/m.rkllm", "loras": [{"id": "tuned", "file": "/l.rkllm"}]},
+        {"id": "talk:7b", "file": "/n.rkllm"},
+    ]
+    asked = {
+        name: parse({"model": name}, models=models).request for name in ("talk", "talk:tuned", "talk:7b")
+    }
+    assert {name: (one.model, one.lora) for name, one in asked.items()} == {
+        "talk": ("talk", None),
+        "talk:tuned": ("talk", "tuned"),
+        "talk:7b": ("talk:7b", None),
+    }
+    assert all(request.asked_model == name for name, request in asked.items())
+    for unknown in ("talk:lost", "talk:", ":tuned", "lost:tuned", "tuned"):
+        with pytest.raises(RequestError) as caught:
+            parse({"model": unknown}, models=models)
+        assert caught.value.fault.code == "unknown_model"
+        assert "talk, talk:tuned, talk:7b" in caught.value.fault.hint
+
+
 def test_an_unknown_model_or_preset_is_named():
     assert code_of({"model": "huge"}) == "unknown_model"
     assert code_of({"preset": "wild"}) == "invalid_request"

@@ -119,6 +119,7 @@ def test_a_run_says_everything_that_the_worker_needs():
         "carried": (),
         "carried_tokens": 0,
         "chunks": (),
+        "lora": None,
     }
     calls = CallOrder({"on": {"type": "object"}}, "<tool_call>\n", True)
     assert RunOrder("hi", 7, calls=calls).frame(12)["calls"] == {
