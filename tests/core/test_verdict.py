@@ -57,7 +57,7 @@ def summary(verdict):
 
 
 def test_every_combination_of_facts_has_the_one_verdict_of_the_table():
-    assert len(EVERY) == 8 * 2**6
+    assert len(EVERY) == 9 * 2**6
     for facts in EVERY:
         assert summary(judge(facts)) == expected(facts), facts
 
