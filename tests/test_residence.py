@@ -76,6 +76,31 @@ async def test_interactive_work_interrupts_lower_work_of_another_model_which_the
         assert (final["attempt"], final["text"]) == (1, ", ".join(map(str, range(1, 61))) + ".")
 
 
+# files
+
+
+@in_loop
+async def test_a_replaced_file_is_loaded_between_two_jobs_and_a_removed_one_harms_nobody(tmp_path, model):
+    file = model("talk")
+    async with dispatching(tmp_path, file) as kit:
+        await kit.ask("before")
+        assert (await kit.final("before"))["text"] == "talk"
+        pid = kit.slot.pid
+        newer = tmp_path / "newer"
+        newer.write_text(file.read_text().replace('reply "talk"', 'reply "newer"'))
+        newer.replace(file)
+        await kit.until(lambda: kit.slot.loaded and kit.slot.pid not in (None, pid))
+        await kit.ask("after")
+        assert (await kit.final("after"))["text"] == "newer"
+        assert kit.slot.restarts == 0
+        pid = kit.slot.pid
+        file.unlink()
+        kit.slot._look_at_files(kit.slot._look_at_files(()))  # what it does each second
+        await kit.ask("removed")
+        assert (await kit.final("removed"))["text"] == "newer"
+        assert kit.slot.pid == pid
+
+
 # adapters
 
 

@@ -31,6 +31,8 @@ _FREE_RESTARTS = 3
 _FIRST_PAUSE_S = 0.5
 _STOP_S = 10.0
 _FILE_POLL_S = 0.5
+_WATCH_S = 1.0
+"""Between two looks at the files of a loaded model; what is the same in two of them is whole."""
 _MOST_WEDGED = 2
 """Processes that cannot be ended, beyond which no further one is sent into the same trap."""
 _LATE_S = 10.0
@@ -54,7 +56,7 @@ class Slot:
         self._recycle = asyncio.Event()
         self._growth = Growth(config.runtime.max_worker_growth_mb)
         self._outdated = False
-        """The model was loaded with settings that have changed since."""
+        """The model was loaded with settings, or from a file, that have changed since."""
         self._wedged: list[WorkerProcess] = []
         self._closing = False
         self._loaded_stamp: Stamp = ()
@@ -271,12 +273,23 @@ class Slot:
         recycle = asyncio.create_task(self._recycle.wait(), name="slot-recycle")
         try:
             either: set[asyncio.Future[Any]] = {worker.gone, recycle}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            before = self._loaded_stamp
+            while not (await asyncio.wait(either, timeout=_WATCH_S, return_when=asyncio.FIRST_COMPLETED))[0]:
+                before = self._look_at_files(before)
             if not worker.gone.done():
                 # Who is loading cannot obey; who has loaded must give the NPU's memory back.
                 await worker.stop(_STOP_S if worker.ready.done() else self._config.runtime.abort_grace_s)
         finally:
             recycle.cancel()
+
+    def _look_at_files(self, before: Stamp) -> Stamp:
+        """Load anew between two jobs when model or library were replaced; a copy may first be finished."""
+        stamp = self._stamp()
+        if stamp == before != self._loaded_stamp and all(size for _, size, _ in stamp):
+            log.info("model_file_replaced", model=self._wanted)
+            self._loaded_stamp, self._outdated = stamp, True
+            self._replace_if_idle()
+        return stamp
 
     def _after_exit(self, worker: WorkerProcess, ended: bool) -> None:
         if not ended:
