@@ -19,6 +19,7 @@ from bench.asking import Broken
 from bench.context import Context
 from bench.figure import Figure
 from bench.rows import (
+    batching,
     cancelling,
     clients,
     crashing,
@@ -42,6 +43,7 @@ ROWS: Mapping[str, Row] = {
     "crowd": crowd.measure,
     "state": state.measure,
     "cancelling": cancelling.measure,
+    "batching": batching.measure,
     "crashing": crashing.measure,
     "footprint": footprint.measure,
     "waiting": waiting.measure,

@@ -59,6 +59,18 @@ def brief(folder: Path) -> Path:
     return _write(folder / "brief.sim", "floor_ms: 4\ndecode_ms_per_token: 1\n")
 
 
+BATCH_FLOOR_MS = 97.0
+BATCH_PREFILL_MS = 3.92
+BATCH_STEP_MS = 60.0
+
+
+def batching(folder: Path, slope: float) -> Path:
+    """Write a model with linear prefill whose steps cost so much more for each further column."""
+    pace = f"floor_ms: {BATCH_FLOOR_MS:g}\nprefill_ms_per_token: {BATCH_PREFILL_MS:g}\n"
+    pace += f"decode_ms_per_token: {BATCH_STEP_MS:g}\nbatch_slope: {slope:g}\n"
+    return _write(folder / "batching.sim", pace)
+
+
 CRASH_TOKENS = 3
 LOAD_MS = 400.0
 

@@ -58,8 +58,13 @@ def build_commands(daemon: "Daemon") -> Mapping[str, Command]:  # noqa: C901 - a
         model_id = text_argument(arguments, "id")
         if model_id not in daemon.slot.model_ids:
             raise CommandRefused(f"there is no model {model_id[:64]!r}")
+        again = arguments.get("batch") is True
+        if again and not daemon.dispatcher.batching.try_again(model_id):
+            raise CommandRefused(
+                f"no batches are configured for model {model_id[:64]!r}: it has no `n_batch`"
+            )
         daemon.dispatcher.load(model_id)
-        return {"model": model_id}
+        return {"model": model_id, "batch": True} if again else {"model": model_id}
 
     async def conversations(_: Arguments) -> Mapping[str, Any]:
         return {"conversations": await daemon.conversations.shown()}

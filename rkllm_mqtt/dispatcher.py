@@ -8,19 +8,19 @@ Rule 3: nothing of a job runs after its `cancelled` final: the run has ended, or
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from rkllm_mqtt.answer import Answer, Send
+from rkllm_mqtt.answer import Send
+from rkllm_mqtt.batching import Batching
+from rkllm_mqtt.collector import Collector
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.core import policy
-from rkllm_mqtt.core.chunks import cuts_of
 from rkllm_mqtt.core.errors import Code, Fault, SlotLost
 from rkllm_mqtt.core.job import JobEvent, Priority
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.core.verdict import CANCELLED, EXPIRED, Ended
 from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.handover import Handover
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.outcomes import Outcomes
@@ -101,6 +101,12 @@ class Dispatcher:
         self.stopping = False
         scheduler.watch(self._turns)
         self._residence = Residence(config, live.policy, slot, journal, self.wake)
+        self._batching = Batching(slot, journal, self.wake)
+        self._handover = Handover(
+            config, slot, orders, scheduler, send=send, on_token=lambda: self._on_token()
+        )
+        self._collector = Collector(live, journal.now, self.wake)
+        self._collector.window_s = config.runtime.batch_window_ms / 1000
         self._stays = Stays(
             config,
             live,
@@ -109,6 +115,7 @@ class Dispatcher:
             orders,
             outcomes,
             scheduler,
+            self._batching,
             send=send,
             left=self._left,
             stopping=lambda: self.stopping,
@@ -120,11 +127,18 @@ class Dispatcher:
         """Return the jobs in the slot, the running one first."""
         return iter(self._turns)
 
+    @property
+    def batching(self) -> Batching:
+        """Return what is known of batches."""
+        return self._batching
+
     def apply(self, config: Config) -> None:
         """Take over a changed configuration."""
         self._config = config
+        self._collector.window_s = config.runtime.batch_window_ms / 1000
         self._stays.apply(config)
         self._residence.apply(config)
+        self._handover.apply(config)
 
     def wake(self) -> None:
         """Something has changed: a job came, the slot is ready, a pause ended."""
@@ -147,6 +161,8 @@ class Dispatcher:
             return None
         if self._turns or self._live.waiting or not self._slot.room or self._slot.wanted != job.request.model:
             return None
+        if self._slot.columns > 1:
+            return None  # others may come
         if policy.is_expired(job, self._journal.now()) or job.request.conversation is not None:
             return None
         if not self._orders.ready(job, self.wake):
@@ -237,6 +253,7 @@ class Dispatcher:
             self._residence.grant()
         while not self.paused and not self.stopping:
             job = self._scheduler.next()
+            self._batching.look(idle=job is None and not self._turns)
             if job is None:
                 if not self._turns:
                     self._residence.rest()
@@ -256,51 +273,65 @@ class Dispatcher:
             if self._slot.room < 1:
                 self._make_room()
                 return
+            jobs = self._together(job)
+            if not jobs:
+                return  # others may come
+            self._take_in(jobs, tasks)
+
+    def _together(self, job: Job) -> list[Job]:
+        """Return the jobs to hand to the worker now, of which this one's turn has come."""
+        if self._slot.columns == 1:
+            return [job]
+        busy = any(not turn.run.ended.done() for turn in self._turns)
+        is_ready = partial(self._orders.ready, wake=self.wake)
+        return self._collector.gather(job, self._slot.columns, busy=busy, ready=is_ready)
+
+    def _take_in(self, jobs: Sequence[Job], tasks: asyncio.TaskGroup) -> None:
+        for turn in self._submit_all(jobs, tasks):
+            self._scheduler.claim(turn.job)
+            self._live.take(turn.job)
+            self._keep(tasks.create_task(self._serve(turn), name=f"job-{turn.job.seq}"))
+
+    def _submit_all(self, jobs: Sequence[Job], tasks: asyncio.TaskGroup) -> list[Turn]:
+        """Hand jobs to the worker; end those that cannot be rendered."""
+        if self._slot.columns == 1:
+            (job,) = jobs
             try:
-                turn = self._submit(job)
+                return [self._submit(job)]
             except RenderError as exc:
-                self._live.take(job)
-                fault = Fault(Code(exc.code), str(exc), exc.hint)
-                tasks.create_task(
-                    self._outcomes.end_unrun(job, Ended(JobEvent.GAVE_UP, "error", fault)), name="give-up"
-                )
-                continue
-            self._scheduler.claim(job)
-            self._live.take(job)
-            self._keep(tasks.create_task(self._serve(turn), name=f"job-{job.seq}"))
+                self._refuse(job, exc, tasks)
+                return []
+        return self._keep_turns(
+            self._handover.submit_together(jobs, lambda job, exc: self._refuse(job, exc, tasks))
+        )
+
+    def _refuse(self, job: Job, exc: RenderError, tasks: asyncio.TaskGroup) -> None:
+        self._live.take(job)
+        verdict = Ended(JobEvent.GAVE_UP, "error", Fault(Code(exc.code), str(exc), exc.hint))
+        tasks.create_task(self._outcomes.end_unrun(job, verdict), name="give-up")
 
     def _keep(self, serving: asyncio.Task[None]) -> None:
         self._serving.add(serving)
         serving.add_done_callback(self._serving.discard)
 
     def _submit(self, job: Job) -> Turn:
-        prompt, order = self._orders.make(job)
-        self._residence.stay()
-        rendered = prompt.rendered
-        runtime = self._config.runtime
-        limit_s = self._scheduler.paces[job.request.model].first_token_limit_s(
-            len(order.prompt), max(runtime.abort_grace_s, runtime.stall_timeout_s)
-        )
-        cached_chars = self._scheduler.cached_chars(order.prompt, job.request.lora)
-        chunk = self._scheduler.chunk_chars(job) if rendered.mode != "runtime" else 0
-        chunks = cuts_of(order.prompt, cached_chars, chunk, rendered.specials)
-        order = replace(order, first_token_limit_s=limit_s, chunks=chunks)
-        answer = Answer(job, self._send, interval_s=self._config.delta_interval_ms / 1000)
-        run = self._slot.submit(order, partial(self._take, answer))
-        turn = Turn(job, run, answer, rendered, cached_chars, job.carried)
-        self._scheduler.follow(turn)
-        run.ended.add_done_callback(self._run_ended)
-        self._turns.append(turn)
+        (turn,) = self._keep_turns([self._handover.submit(job)])
         return turn
+
+    def _keep_turns(self, turns: list[Turn]) -> list[Turn]:
+        self._turns += turns
+        self._residence.stay()
+        for turn in turns:
+            turn.run.ended.add_done_callback(self._run_ended)
+        return turns
 
     def _run_ended(self, _ended: "asyncio.Future[RunEnd]") -> None:
         """A run has ended: stage the next one now, before its own outcome is stored."""
         if self._tasks is not None:
             self._fill(self._tasks)
 
-    def _take(self, answer: Answer, pieces: Sequence[Any], tokens: int) -> None:
-        """Take the pieces of a frame; called for each token."""
-        answer.take(pieces, tokens)
+    def _on_token(self) -> None:
+        """A run has made progress; called for each token."""
         if self._impatient:
             self._preempt()
 
@@ -312,7 +343,9 @@ class Dispatcher:
             return
         staged = any(turn.staged and turn.job.priority is Priority.INTERACTIVE for turn in self._turns)
         if self._scheduler.should_preempt(running, staged=staged):
-            self._interrupt(running)
+            for turn in self._turns:  # one, or the columns of a batch
+                if turn.computing:
+                    self._interrupt(turn)
         else:
             self._impatient = staged or self._live.waiting.count(Priority.INTERACTIVE) > 0
 
@@ -328,7 +361,9 @@ class Dispatcher:
         if len(self._turns) > 1:
             staged = self._turns[-1]
             if not staged.run.started.done() and self._scheduler.should_replace(staged.job):
-                staged.run.revoke()
+                for turn in self._turns:
+                    if turn is staged or (turn.run.in_batch and turn.run.batch == staged.run.batch):
+                        turn.run.revoke()
 
     def _give_up_unloadable(self, tasks: asyncio.TaskGroup) -> None:
         fault = self._unloadable(self._slot.wanted)

@@ -101,7 +101,7 @@ class Outlooks:
                 if newcomer is None or newcomer >= turn.job.priority:
                     staged.append(turn.job)
             elif turn.computing:
-                left_s += self._left_s(turn)
+                left_s = max(left_s, self._left_s(turn))  # several are columns of one batch
                 if turn.run.giving_way or (newcomer is Priority.INTERACTIVE and self._may_preempt(turn)):
                     gives_way = turn
         if gives_way is None:

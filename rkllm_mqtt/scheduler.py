@@ -46,6 +46,8 @@ class Scheduler:
         self._in_kv: ChatRequest | None = None
         self._last_prompt = ""
         self._last_lora: str | None = None
+        self._columns: list[Turn] = []
+        """Those of the batches in the slot."""
         self._resumed: set[str] = set()
         self._unkept = 0
         self._chunk_tokens = config.policy.prefill_chunk_tokens
@@ -98,6 +100,8 @@ class Scheduler:
     def follow(self, turn: Turn) -> None:
         """Charge and learn from a run that was handed to the worker."""
         self._in_kv = turn.job.request
+        if turn.run.in_batch:
+            self._columns.append(turn)
         self._resume(turn.job.request.model)
         turn.run.started.add_done_callback(
             lambda started: None if started.cancelled() else self._policy.begin(turn.job, self._journal.now())
@@ -147,6 +151,11 @@ class Scheduler:
                 used_s = run.ended.result().run_ms / 1000
                 self._learn(turn, run.ended.result())
         self._policy.settle(turn.job, used_s, self._journal.now())
+        if turn in self._columns:
+            self._columns.remove(turn)
+        column = next((other for other in self._columns if other.computing), None)
+        if column is not None and self._policy.running is None:
+            self._policy.begin(column.job, self._journal.now())  # the rest of its batch goes on
 
     def _learn(self, turn: Turn, end: RunEnd) -> None:
         model = turn.job.request.model

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rkllm_mqtt.answer import Send, publish_event
+from rkllm_mqtt.batching import Batching
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.core import policy
 from rkllm_mqtt.core.answers import Timing
@@ -40,6 +41,7 @@ class Stays:
         orders: Orders,
         outcomes: Outcomes,
         scheduler: Scheduler,
+        batching: Batching,
         *,
         send: Send,
         left: Callable[[Turn], None],
@@ -56,6 +58,7 @@ class Stays:
             orders: Remembers answers.
             outcomes: Where a job ends.
             scheduler: Knows the speed of models.
+            batching: Learns what batches gain.
             send: Publishes an event.
             left: Called when a run has ended, before what follows is stored.
             stopping: Whether the daemon ends.
@@ -68,6 +71,7 @@ class Stays:
         self._orders = orders
         self._outcomes = outcomes
         self._scheduler = scheduler
+        self._batching = batching
         self._send = send
         self._left = left
         self._stopping = stopping
@@ -159,7 +163,11 @@ class Stays:
 
     async def _retry(self, turn: Turn, reason: str) -> None:
         job = turn.job
-        job.crashes += 1
+        if turn.run.in_batch:
+            # Nobody knows whose fault it is; they run one by one from now on, and then it counts.
+            self._batching.lost(job.request.model, reason)
+        else:
+            job.crashes += 1
         self._scheduler.forget_cache()
         decision = policy.after_slot_lost(job.crashes, self._config.runtime.max_attempts, reason)
         log.warning("slot_lost", job=job.seq, attempt=job.attempt, crashes=job.crashes, reason=reason)
@@ -167,6 +175,7 @@ class Stays:
             await self._finish(turn, Ended(JobEvent.GAVE_UP, "error", decision.fault))
             return
         self._counters.retried += 1
+        await self._keep_batching()
         await self._outcomes.keep(lambda: self._journal.requeue(job.seq, job.crashes))
         self._tell_restart(job, job.attempt + 1)
         job.restart_told = True
@@ -185,7 +194,9 @@ class Stays:
         """Take the figures of a run that has ended; return its times."""
         timing = turn.timing(self._journal.now() - turn.job.queued_at)
         turn.teach(self._scheduler.paces[turn.job.request.model], timing.ttft_ms)
-        self._counters.busy_s += turn.end.run_ms / 1000 if turn.end else 0.0
+        if turn.end is not None:
+            self._counters.busy_s += turn.end.run_ms / 1000
+            self._batching.learn(turn.job.request.model, turn.run, turn.end)
         return timing
 
     async def _finish(self, turn: Turn, verdict: Ended) -> None:
@@ -199,3 +210,8 @@ class Stays:
         await self._outcomes.end(job, verdict, produced)
         if self._scheduler.worth_keeping:
             await self._outcomes.note(self._scheduler.keep)
+        await self._keep_batching()
+
+    async def _keep_batching(self) -> None:
+        if self._batching.worth_keeping:
+            await self._outcomes.note(self._batching.keep)

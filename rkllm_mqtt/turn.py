@@ -154,6 +154,14 @@ class Turn:
         made = end.tokens - self.run.order.carried_tokens
         context, first_ms = cached + computed, end.prefill_ms
         uncached = min(1.0, computed / context) if context else 0.0
+        if end.columns > 1:  # its share of the slot; what was computed is told of all columns together
+            context, uncached, computed = total, 1.0, total
+            share = 1 / end.columns
+            if made > 0 and first_ms is not None and end.generate_ms is not None:
+                pace.rates.learn_first_token(0, total, first_ms * share)
+                pace.rates.learn_steps(total, made - 1, end.generate_ms * share)
+                pace.rates.runs += 1
+            return
         for tokens, ms in end.chunks if end.reuse is not False else ():
             pace.rates.learn_first_token(cached, tokens, ms)
             cached, computed = cached + tokens, max(0, computed - tokens)

@@ -118,6 +118,7 @@ class DaemonViews:
         now, staged, running = self._journal.now(), self.staged(), self._running()
         oldest = [job for job in (*staged, self._live.waiting.oldest) if job]
         length = len(staged) + len(self._live.waiting)
+        total = max(self._slot.columns, len(running))
         by_priority = {priority: self._live.waiting.count(priority) for priority in Priority}
         for job in staged:
             by_priority[job.priority] += 1
@@ -126,7 +127,7 @@ class DaemonViews:
             "accepting": self._accepting(),
             "length": length,
             "limit": self._config.limits.queue_length,
-            "slots": {"total": 1, "active": len(running), "available": 1 - len(running)},
+            "slots": {"total": total, "active": len(running), "available": total - len(running)},
             "running": running,
             "waiting_by_priority": {priority.label: count for priority, count in by_priority.items()},
             "oldest_wait_s": max((round(now - job.queued_at, 1) for job in oldest), default=0),
@@ -247,6 +248,8 @@ class DaemonViews:
         able = {"chat"}
         if model is not None and model.thinking != "none":
             able.add("thinking")
+        if model is not None and model.n_batch > 1:
+            able.add("batch")
         if facts.capabilities.get("per_run_sampling"):
             able.add("sampling")
         return {
@@ -263,6 +266,7 @@ class DaemonViews:
     def _reasons(self, disk_mb: int | None, driver: str | None) -> list[Reason]:
         reasons = [reason for reason in (self._slot.wedge(), self._slot.problem) if reason]
         reasons += self._unapplied()
+        reasons += self._dispatcher.batching.reasons
         reasons += [Reason("runtime_warning", text) for text in self._slot.facts.warnings]
         if not self._journal.healthy:
             reasons.append(

@@ -33,6 +33,7 @@ RELOADABLE = frozenset(
         "presets",
         "runtime.abort_grace_s",
         "runtime.idle_unload_s",
+        "runtime.batch_window_ms",
         "runtime.load_timeout_s",
         "runtime.max_attempts",
         "runtime.max_worker_growth_mb",

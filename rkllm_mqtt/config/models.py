@@ -74,6 +74,13 @@ class ModelConfig(BaseModel):
         max_length=16,
         description="LoRA adapters; each is loaded when it is asked for first: `model: <this id>:<its id>`.",
     )
+    n_batch: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="Experimental: runs so many prompts at once, for throughput (runtime 1.2.1 or newer). It "
+        "never serves interactive requests: give it an entry of its own.",
+    )
     sampling: PresetConfig = Field(
         default_factory=PresetConfig, description="Sampling parameters when a request names none."
     )

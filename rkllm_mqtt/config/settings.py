@@ -143,6 +143,12 @@ class RuntimeConfig(Section):
         le=31_536_000,
         description="Idleness after which the model is unloaded, unless it is pinned, seconds; 0: never.",
     )
+    batch_window_ms: float = Field(
+        10,
+        ge=0,
+        le=10_000,
+        description="How long a prompt for a model with `n_batch` waits for others, milliseconds.",
+    )
     max_worker_growth_mb: int = Field(
         512,
         ge=0,

@@ -136,6 +136,8 @@ class RequestParser:
         wanted = _PRIORITIES[wire.priority or settings.priority or "normal"]
         ttl_s = min(wire.ttl_s or limits.ttl_s, settings.ttl_s or limits.ttl_s, limits.ttl_s)
         priority = max(wanted, _PRIORITIES[settings.priority_ceiling])
+        if model is not None and model.n_batch > 1:
+            priority = max(priority, Priority.NORMAL)  # a batch is for throughput; nobody is to wait for it
         if self._cannot_think_so(wire.thinking, model, must_call=wish.choice == "required"):
             ignored.append("thinking")
         return Parsed(request, wire.id, priority, ttl_s, (*wire.without_effect, *ignored))

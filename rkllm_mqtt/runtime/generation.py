@@ -9,19 +9,29 @@ from typing import Any
 
 import rkllmrt
 from rkllm_mqtt.core.chat import SAMPLING
-from rkllm_mqtt.core.repetition import RepetitionDetector
-from rkllm_mqtt.core.utf8 import Utf8Stream
 from rkllm_mqtt.runtime.frames import Frame
-from rkllm_mqtt.runtime.reader import AnswerReader
+from rkllm_mqtt.runtime.transcript import Transcript
 
 # Tokens that come faster than this share a frame; at the pace of an NPU, 15 to 80 ms, each has its own.
 _FRAME_INTERVAL_S = 0.001
 
-# A loop this long is no list or table any more; shorter answers end by their own limit.
-_LOOP_TOKENS = 512
-
 _ANEW = 1.5
 """A second chunk that computes so much more than the first was computed from the beginning."""
+
+
+def sampling_of(order: Frame, capabilities: rkllmrt.Capabilities) -> rkllmrt.Sampling | None:
+    """Return the sampling parameters of an order; None: it has none, or the runtime cannot change them."""
+    given = order["sampling"]
+    if not given or not capabilities.per_run_sampling:
+        return None
+    return rkllmrt.Sampling(**{name: given[name] for name in SAMPLING if name in given})
+
+
+def load_adapter(model: rkllmrt.Model, order: Frame) -> None:
+    """Load the adapter of an order, unless the model has it."""
+    lora = order["lora"]
+    if lora is not None and lora["id"] not in model.loras:
+        model.load_lora(Path(lora["file"]), lora["id"], lora["scale"])
 
 
 class Generation:
@@ -36,31 +46,27 @@ class Generation:
         self._order = order
         self._send = send
         self._lora: str | None = order["lora"]["id"] if order["lora"] else None
-        self._max_tokens: int = order["max_tokens"]
         self._library_limits = model.library.capabilities.per_run_max_new_tokens
-        self._carried: int = order["carried_tokens"]
-        self._utf8 = Utf8Stream()
-        self._reader = AnswerReader(order)
-        self._repetition = RepetitionDetector(min_tokens=_LOOP_TOKENS)
+        self._text = Transcript(order, send, limited=self._library_limits)
         self._lock = threading.Lock()
         self._ending = threading.Lock()
-        for piece in order["carried"]:
-            self._repetition.feed(piece.encode())
-        self._raw: list[str] = []
-        self._tokens = self._carried
-        self._thought_out = False
-        """The thoughts have used their tokens: the library's run is ended, ours goes on."""
         self._silent = 0
-        self._repeated = 0
         self._chunks: list[tuple[int, float]] = []
         self._reuse: bool | None = None
         self._yielding = False
-        self._sent_at = float("-inf")
         self._late = threading.Event()
         self._flusher: threading.Thread | None = None
         self._reason: str | None = None
         self._entered = False
         self._first_token_at: float | None = None
+
+    def end(self, number: int, wish: str) -> None:
+        """End this run if it is the one: `abort` at once, `give_way` with its next token."""
+        if number == self.number:
+            if wish == "abort":
+                self.abort()
+            elif wish == "give_way":
+                self.give_way()
 
     def abort(self) -> None:
         """End the run after the step in progress; from any thread, also before it began."""
@@ -100,14 +106,14 @@ class Generation:
         return {
             "t": "done",
             "gen": self.number,
-            "tokens": self._tokens,
+            "tokens": self._text.tokens,
             "chunks": self._chunks,
             "reuse": self._reuse,
-            "repeated": self._repeated,
+            "repeated": self._text.repeated,
             "run_ms": (ended - began) * 1000,
             "prefill_ms": None if first is None else (first - began) * 1000,
             "generate_ms": None if first is None else (ended - first) * 1000,
-            "written": self._reader.written(),
+            "written": self._text.written,
             **end,
         }
 
@@ -117,7 +123,7 @@ class Generation:
                 return {"reason": self._reason}
             self._entered = True
         try:
-            self._load_adapter()
+            load_adapter(self._model, self._order)
         except rkllmrt.RkllmError as exc:
             return {"reason": "adapter", "message": f"the adapter {self._lora!r}: {exc}", "hint": exc.hint}
         try:
@@ -125,7 +131,7 @@ class Generation:
                 return {"reason": self._reason}
             outcome = self._enter(self._order["prompt"])
             made = outcome.tokens
-            if self._thought_out and self._reason is None:
+            if self._text.thought_out and self._reason is None:
                 made += self._enter(self._close_thoughts()).tokens
             elif self._stops_at_thoughts():
                 made += self._enter(self._so_far()).tokens
@@ -134,9 +140,10 @@ class Generation:
         except rkllmrt.RkllmError as exc:
             return {"reason": "error", "message": str(exc), "hint": exc.hint, "stuck": True}
         # Steps in the middle of a character come to nobody's ear, but they are tokens.
-        self._tokens = max(self._tokens, self._carried + made - self._silent - self._repeated)
+        text = self._text
+        text.tokens = max(text.tokens, text.carried + made - self._silent - text.repeated)
         if self._reason is None:
-            limited = self._tokens >= self._max_tokens
+            limited = text.tokens >= text.max_tokens
             self._reason = "length" if limited else "stop"
         perf = outcome.perf
         before = sum(computed for computed, _ in self._chunks)
@@ -145,11 +152,6 @@ class Generation:
             "computed_tokens": None if perf is None else before + perf.prefill_tokens,
             "memory_mb": None if perf is None else perf.memory_usage_mb,
         }
-
-    def _load_adapter(self) -> None:
-        if self._lora is not None and self._lora not in self._model.loras:
-            lora = self._order["lora"]
-            self._model.load_lora(Path(lora["file"]), lora["id"], lora["scale"])
 
     def _compute_chunks(self) -> bool:
         """Compute the beginnings of the prompt one by one; False when the run was ended between two."""
@@ -193,39 +195,28 @@ class Generation:
     def _close_thoughts(self) -> str:
         """Return the prompt with which the model goes on behind its thoughts."""
         with self._lock:
-            self._utf8.flush()  # half a character is no thought
-            self._raw.append(self._reader.close_thoughts())
-            self._thought_out = False
+            self._text.close_thoughts()
         return self._so_far()
 
     def _stops_at_thoughts(self) -> bool:
         """Return whether the library ended its run between thoughts and answer, as 1.3.0 does at times."""
-        own_template = self._order["thinking"]  # what the library makes of a prompt cannot be gone on with
-        goes_on = self._reason is None and self._tokens < self._max_tokens and not own_template
-        return goes_on and self._reader.unanswered
+        return self._reason is None and self._text.unanswered
 
     def _so_far(self) -> str:
         """Return the prompt with all that was written; the watch is told that it is to be computed."""
         self._send({"t": "resumed", "gen": self.number})
-        carried = len("".join(self._order["carried"]).rstrip())
-        prompt: str = self._order["prompt"]
-        return prompt[: len(prompt) - carried] + self._reader.so_far
+        return self._text.so_far
 
     def _too_long(self) -> bool:
         # A prompt of fewer bytes than the window has tokens cannot be too long, whatever the tokenizer.
         return len(self._order["prompt"].encode("utf-8")) >= self._window
 
     def _params(self) -> rkllmrt.RunParams:
-        capabilities = self._model.library.capabilities
-        sampling = None
-        if self._order["sampling"] and capabilities.per_run_sampling:
-            given = self._order["sampling"]
-            sampling = rkllmrt.Sampling(**{name: given[name] for name in SAMPLING if name in given})
-        limit = None
-        if self._library_limits:
-            # White space that was carried is made again and not counted: it is no more than its characters.
-            limit = self._max_tokens - self._tokens + self._reader.again
-        return rkllmrt.RunParams(max_new_tokens=limit, sampling=sampling, lora_name=self._lora)
+        return rkllmrt.RunParams(
+            max_new_tokens=self._text.left if self._library_limits else None,
+            sampling=sampling_of(self._order, self._model.library.capabilities),
+            lora_name=self._lora,
+        )
 
     def _failed(self, exc: rkllmrt.RunFailed) -> dict[str, Any]:
         if exc.context_too_long_likely and self._too_long():
@@ -239,52 +230,29 @@ class Generation:
             if self._reason == "preempted":
                 self._reason = None  # it was over before it could give way
             return
-        if self._reason is not None or self._thought_out:
+        if self._reason is not None or self._text.thought_out:
             self._silent += 1  # a step that was under way when the run was ended
             self._model.abort()  # again: the first may have come before the library had begun
             return
         now = time.monotonic()
         if self._first_token_at is None:
             self._first_token_at = now
+        text = self._text
         with self._lock:
-            if not self._read(raw):
-                self._repeated += 1
+            if not text.read(raw):
                 return
-            if now - self._sent_at >= _FRAME_INTERVAL_S:
-                self._flush(now)
+            if now - text.sent_at >= _FRAME_INTERVAL_S:
+                text.flush()
             else:
                 self._want_flush()
-            # Last: it changes no text, and the token is on its way already.
-            if self._repetition.feed(raw) and self._reason is None:
-                self._reason = "repetition"
-            if self._yielding and self._reason is None and not self._utf8.pending:
+            self._reason = text.reason or self._reason  # a natural end wins over an abort that came too late
+            if self._reason is None:
+                text.look_for_loop(raw)
+                self._reason = text.reason
+            if self._yielding and self._reason is None and text.whole:
                 self._reason = "preempted"
-        if self._reason is not None or self._thought_out:
+        if self._reason is not None or text.thought_out:
             self._model.abort()
-
-    def _read(self, raw: bytes) -> bool:
-        """Read one token; False when it was made before."""
-        piece = self._utf8.feed(raw)
-        if piece and not self._reader.feed(piece):
-            return False
-        self._tokens += 1
-        if piece:
-            self._raw.append(piece)
-        if self._reader.stopped:
-            self._reason = "stop"
-        elif self._tokens >= self._max_tokens and (self._carried or not self._library_limits):
-            self._reason = "length"
-        self._thought_out = self._reader.thinks_too_long and self._tokens < self._max_tokens
-        return True
-
-    def _flush(self, now: float) -> None:
-        pieces, raw = self._reader.take(), self._raw
-        frame = {"t": "tokens", "gen": self.number, "n": self._tokens, "d": pieces}
-        if raw != pieces:  # nearly all text is shown as it is made, and need not be sent twice
-            frame["r"] = raw
-        self._send(frame)
-        self._raw = []
-        self._sent_at = now
 
     def _flush_late(self) -> None:
         """Send what came too fast for a frame of its own, then silence; a thread of each run."""
@@ -296,8 +264,8 @@ class Generation:
             time.sleep(_FRAME_INTERVAL_S)
             with self._lock:
                 self._late.clear()
-                if self._raw or self._reader.has_pieces:
-                    self._flush(time.monotonic())
+                if self._text.has_news:
+                    self._text.flush()
             if self._over():  # the wish to end may be what was cleared
                 return
 
@@ -318,7 +286,4 @@ class Generation:
 
     def _flush_rest(self) -> None:
         with self._lock:
-            if self._reason != "preempted":  # else what is held back is read again by the next run
-                self._reader.end(self._utf8.flush(), complete=self._reason == "stop")
-            if self._raw or self._reader.has_pieces:
-                self._flush(time.monotonic())
+            self._text.end(self._reason)

@@ -135,8 +135,14 @@ def find_library(config: Config) -> Path | None:
     return next((path for path in LIBRARY_PATHS if path.is_file()), None)
 
 
-def load_order(config: Config, model: ModelConfig | None) -> LoadOrder:
-    """Return how to load a configured model; None is the demonstration model."""
+def load_order(config: Config, model: ModelConfig | None, columns: int = 1) -> LoadOrder:
+    """Return how to load a configured model; None is the demonstration model.
+
+    Args:
+        config: The whole configuration.
+        model: Its settings.
+        columns: Prompts that it runs at once.
+    """
     runtime = config.runtime
     library = find_library(config)
     params: dict[str, int | float | bool] = {
@@ -147,6 +153,8 @@ def load_order(config: Config, model: ModelConfig | None) -> LoadOrder:
     if model is not None:
         params["max_new_tokens"] = min(config.limits.max_tokens, model.context_tokens)
         params.update(model.sampling.model_dump(exclude_none=True))
+    if columns > 1:
+        params["n_batch"] = columns
     if runtime.enabled_cpus is not None:
         params["enabled_cpus_num"] = runtime.enabled_cpus
     if runtime.cpu_mask is not None:

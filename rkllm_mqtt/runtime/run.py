@@ -47,7 +47,7 @@ class RunEnd:
     reason: EndReason
     tokens: int = 0
     run_ms: float = 0.0
-    """From the entry into the library's run to its return."""
+    """From the entry into the library's run to its return; of a column of a batch, its share of that."""
     prefill_ms: float | None = None
     """From the entry to the first token."""
     generate_ms: float | None = None
@@ -57,6 +57,8 @@ class RunEnd:
     """Computed tokens and milliseconds of each chunk of the prompt; the other figures contain them."""
     reuse: bool | None = None
     """Whether a chunk was computed on what the one before had left; None where there was no second one."""
+    columns: int = 1
+    """Runs that were computed together."""
     repeated: int = 0
     """Tokens that had been made before and were made again."""
     message: str = ""
@@ -82,6 +84,7 @@ class RunEnd:
             computed_tokens=None if computed is None else int(computed),
             chunks=tuple(_chunk(chunk) for chunk in frame.get("chunks", ())),
             reuse=frame.get("reuse"),
+            columns=int(_number(frame.get("columns"), "columns") or 1),
             repeated=int(_number(frame.get("repeated"), "repeated") or 0),
             message=str(frame.get("message", "")),
             hint=str(frame.get("hint", "")),
@@ -116,6 +119,8 @@ class Run:
         loop = asyncio.get_running_loop()
         self.generation = generation
         self.order = order
+        self.batch: int | None = None
+        """The generation of the first column of its batch; None for a run of its own."""
         self.started: asyncio.Future[None] = loop.create_future()
         """Resolves when the worker enters the library; cancelled when it never does."""
         self.ended: asyncio.Future[RunEnd] = loop.create_future()
@@ -141,6 +146,11 @@ class Run:
         self._behind_abort: list[Any] = []
         self._giving_way = False
         self._in_prefill = True
+
+    @property
+    def in_batch(self) -> bool:
+        """Return whether it is a column of a batch."""
+        return self.batch is not None
 
     @property
     def aborting(self) -> bool:

@@ -22,6 +22,7 @@ from rkllm_mqtt.runtime.growth import Growth
 from rkllm_mqtt.runtime.order import RunOrder, find_library, load_order
 from rkllm_mqtt.runtime.process import WorkerProcess
 from rkllm_mqtt.runtime.run import Run, Watch
+from rkllm_mqtt.runtime.runs import OnPieces, Runs
 
 log = get_logger(__name__)
 
@@ -50,13 +51,17 @@ class Slot:
         }
         self._wanted = next(iter(self._models))
         self._worker: WorkerProcess | None = None
-        self._runs: dict[int, Run] = {}
-        self._generation = 0
+        self._runs = Runs()
         self._losses = 0
         self._recycle = asyncio.Event()
         self._growth = Growth(config.runtime.max_worker_growth_mb)
         self._outdated = False
         """The model was loaded with settings, or from a file, that have changed since."""
+        self._columns = {model.id: model.n_batch for model in config.models}
+        self.columns = 1
+        """Runs that the loaded model computes together."""
+        self.on_batch_lost: Callable[[str, str], None] = lambda _model_id, _reason: None
+        """Called with the model and the reason when a batch is lost, before the next worker is loaded."""
         self._wedged: list[WorkerProcess] = []
         self._closing = False
         self._loaded_stamp: Stamp = ()
@@ -100,9 +105,15 @@ class Slot:
     @property
     def room(self) -> int:
         """Return how many more runs the slot takes now."""
-        if self.loaded is None or self._growth.too_large or self._outdated:
+        if self.loaded is None or self._is_stale:
             return 0
-        return DEPTH - len(self._runs)
+        return DEPTH - self._runs.turns
+
+    @property
+    def _is_stale(self) -> bool:
+        """Return whether the worker is to be replaced when it is idle."""
+        columns = self._columns.get(self._wanted, 1)
+        return self._growth.too_large or self._outdated or self.columns != columns
 
     @property
     def blocked(self) -> bool:
@@ -121,7 +132,7 @@ class Slot:
         Args:
             now: Seconds of the event loop's clock.
         """
-        if any(run.overdue_s(now) > _LATE_S for run in self._runs.values()):
+        if any(run.overdue_s(now) > _LATE_S for run in self._runs):
             return "a run is beyond all of its clocks"
         longest_s = self._config.runtime.load_timeout_s + _LATE_S
         if self.loading_since is not None and now - self.loading_since > longest_s:
@@ -155,6 +166,11 @@ class Slot:
         self.loaded = None
         self._recycle.set()
 
+    def load_with(self, model_id: str, columns: int) -> None:
+        """Let a model compute so many runs together; one loaded otherwise is loaded anew when idle."""
+        self._columns[model_id] = columns
+        self._replace_if_idle()
+
     def hold(self) -> None:
         """Let the library wait: what it makes cannot be sent as fast."""
         if self._worker is not None:
@@ -165,7 +181,7 @@ class Slot:
         if self._worker is not None:
             self._worker.resume_reading()
 
-    def submit(self, order: RunOrder, on_pieces: Callable[[Sequence[Any], int], None]) -> Run:
+    def submit(self, order: RunOrder, on_pieces: OnPieces) -> Run:
         """Hand a run to the worker.
 
         Args:
@@ -175,17 +191,22 @@ class Slot:
         Raises:
             SlotLost: There is no room; ask `room` first.
         """
+        return self._hand_over([(order, on_pieces)], batch=False)[0]
+
+    def submit_batch(self, asked: Sequence[tuple[RunOrder, OnPieces]]) -> list[Run]:
+        """Hand runs to the worker that are computed together, at most `columns`; they share one sampling.
+
+        Raises:
+            SlotLost: There is no room; ask `room` first.
+        """
+        return self._hand_over(asked, batch=True)
+
+    def _hand_over(self, asked: Sequence[tuple[RunOrder, OnPieces]], *, batch: bool) -> list[Run]:
         if self.room < 1 or self._worker is None:
             raise SlotLost("no model is loaded")
-        self._generation += 1
         runtime = self._config.runtime
         watch = Watch(runtime.stall_timeout_s, runtime.run_timeout_s, runtime.abort_grace_s)
-        worker = self._worker
-        run = Run(self._generation, order, watch, on_pieces, worker.command, worker.kill)
-        self._runs[run.generation] = run
-        worker.command(order.frame(run.generation))
-        self._expect_start()
-        return run
+        return self._runs.hand_over(self._worker, watch, asked, batch=batch)
 
     async def run(self) -> None:
         """Keep a worker alive until `close`; cancelled by the daemon's task group."""
@@ -210,13 +231,14 @@ class Slot:
         self._growth = Growth(self._config.runtime.max_worker_growth_mb)
         self._outdated = False
         model_id = self._wanted
+        self.columns = self._columns.get(model_id, 1)
         self._loaded_stamp = self._stamp()
         runtime = self._config.runtime
         worker = self._worker = WorkerProcess(self._take, runtime.log_level, 2 * runtime.abort_grace_s)
         self.loading_since = loop.time()
         self._on_change()
         try:
-            await worker.start(load_order(self._config, self._models[model_id]))
+            await worker.start(load_order(self._config, self._models[model_id], self.columns))
         except OSError as exc:
             self.loading_since = None
             self._failed(ModelUnavailable(f"no process can be started: {exc}", "Free some memory."))
@@ -264,6 +286,7 @@ class Slot:
             if not self._recycle.is_set():
                 self.loaded = model_id
                 self.ready_since = loop.time()
+                self._replace_if_idle()  # what it is loaded with may have changed meanwhile
         finally:
             recycle.cancel()
             self.loading_since = None
@@ -321,7 +344,7 @@ class Slot:
 
     def _take(self, frame: Frame) -> None:
         """Take a frame of a run; late frames of an ended one are dropped."""
-        run = self._runs.get(frame["gen"])
+        run = self._runs.find(frame["gen"])
         if run is None:
             return
         done = frame["t"] == "done"
@@ -329,23 +352,18 @@ class Slot:
             return  # we replace the worker: the run ends with its process, through no fault of its own
         run.take(frame)
         if done:
-            del self._runs[frame["gen"]]
+            self._runs.remove(run)
             if frame["reason"] != "error":
                 self._losses = 0
-            self._expect_start()
+            elif run.in_batch:
+                self.on_batch_lost(self._wanted, str(frame["message"]))
             if self._worker is not None:
                 self._growth.look(self._worker.memory_mb())
             self._replace_if_idle()
 
-    def _expect_start(self) -> None:
-        """Let the first run's clock begin; the staged one waits for as long as that one may take."""
-        first = next(iter(self._runs.values()), None)
-        if first is not None:
-            first.expect_start()
-
     def _replace_if_idle(self) -> None:
         """Replace a worker that has grown too large, or whose settings have changed, when it is idle."""
-        if self.loaded is None or self._runs or not (self._growth.too_large or self._outdated):
+        if self.loaded is None or self._runs or not self._is_stale:
             return
         if self._growth.too_large:
             self.recycles += 1
@@ -354,9 +372,8 @@ class Slot:
 
     def _lose_runs(self, lost: SlotLost) -> None:
         self.loaded = self.ready_since = None
-        runs, self._runs = list(self._runs.values()), {}
-        for run in runs:
-            run.lost(lost)
+        if self._runs.lose(lost) and not lost.deliberate:
+            self.on_batch_lost(self._wanted, str(lost))
 
     async def _pause(self) -> None:
         """Wait before the next worker; a changed model file or a wish for another model ends the wait."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import rkllmrt
+from rkllm_mqtt.runtime.batch import BatchGeneration
 from rkllm_mqtt.runtime.frames import Frame, FrameError, FrameReader, encode_frame
 from rkllm_mqtt.runtime.generation import Generation
 
@@ -40,7 +41,7 @@ class Worker:
         self._waiting: deque[Frame] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._current: Generation | None = None
+        self._current: Generation | BatchGeneration | None = None
         self._model: rkllmrt.Model | None = None
         self._window = 0
         self._orphan_grace_s = 0.0
@@ -105,6 +106,12 @@ class Worker:
         if not library.capabilities.cpu_selection:
             for name in _NOT_IN_GROUP_A & params.keys():
                 del params[name]
+        if params.get("n_batch", 1) > 1 and not library.capabilities.n_batch:
+            raise rkllmrt.Unsupported(
+                f"runtime {library.version or 'of group ' + library.group} cannot take n_batch above 1",
+                "Set `n_batch: 1` for this model, or install runtime 1.2.1 or newer.",
+                capability="n_batch",
+            )
         self._window = params["max_context_len"]
         model = rkllmrt.Model(library, rkllmrt.ModelParams(model_path=file, **params))
         model.load()
@@ -130,7 +137,7 @@ class Worker:
 
     def _obey(self, frame: Frame) -> None:
         match frame["op"]:
-            case "run":
+            case "run" | "batch":
                 with self._changed:
                     self._waiting.append(frame)
                     self._changed.notify()
@@ -143,17 +150,23 @@ class Worker:
 
     def _end_run(self, generation: int, wish: str) -> None:
         with self._changed:
-            staged = next((run for run in self._waiting if run["gen"] == generation), None)
+            staged = next((run for run in self._waiting if generation in _numbers(run)), None)
             if staged is not None:
-                self._waiting.remove(staged)
+                self._withdraw(staged, generation)
             current = self._current
         if staged is not None:
             self.send({"t": "done", "gen": generation, "reason": "revoked"})
-        elif current is not None and current.number == generation:
-            if wish == "abort":
-                current.abort()
-            elif wish == "give_way":
-                current.give_way()
+        elif current is not None:
+            current.end(generation, wish)
+
+    def _withdraw(self, staged: Frame, generation: int) -> None:
+        """Take a run that has not begun out of what waits; the other columns of its batch stay."""
+        place = self._waiting.index(staged)
+        left = [column for column in staged.get("columns", ()) if column["gen"] != generation]
+        if left:
+            self._waiting[place] = {**staged, "columns": left}
+        else:
+            del self._waiting[place]
 
     def _shut(self) -> None:
         with self._changed:
@@ -172,7 +185,10 @@ class Worker:
             if self._closing or self._model is None:
                 return None
             run = self._waiting.popleft()
-            self._current = Generation(self._model, self._window, run, self.send)
+            if run["op"] == "batch":
+                self._current = BatchGeneration(self._model, self._window, run["columns"], self.send)
+            else:
+                self._current = Generation(self._model, self._window, run, self.send)
             return run
 
     def _run(self, run: Frame) -> bool:
@@ -180,12 +196,22 @@ class Worker:
         current = self._current
         if current is None:
             return True
+        if isinstance(current, BatchGeneration):
+            usable = current.run()
+            with self._changed:
+                self._current = None
+            return usable
         self.send({"t": "started", "gen": run["gen"]})
         end = current.run()
         with self._changed:
             self._current = None
         self.send(end)
         return not end.get("stuck", False)
+
+
+def _numbers(run: Frame) -> list[int]:
+    """Return the generation numbers of a `run` or `batch` frame."""
+    return [column["gen"] for column in run["columns"]] if run["op"] == "batch" else [run["gen"]]
 
 
 def _library(order: Frame) -> tuple[Path, bool]:

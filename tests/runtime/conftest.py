@@ -38,7 +38,7 @@ class LiveWorker:
         self._reader = FrameReader()
         self._came: list[Any] = []
         self._runs = 0
-        self.load = load_order(config, config.models[0]).frame()
+        self.load = load_order(config, config.models[0], config.models[0].n_batch).frame()
 
     def send(self, *frames: Any) -> None:
         """Send frames in one piece."""
@@ -73,6 +73,21 @@ class LiveWorker:
         """Return the frame of a new run."""
         self._runs += 1
         return RunOrder(**{"prompt": prompt, "max_tokens": 1000} | fields).frame(self._runs)
+
+    def ask_together(self, *prompts: str, **fields: Any) -> list["Told"]:
+        """Run a batch to the end; `fields` are the same for all."""
+        orders = [self.order(prompt, **fields) for prompt in prompts]
+        self.send({"op": "batch", "columns": orders})
+        return self.told(*(order["gen"] for order in orders))
+
+    def told(self, *numbers: int) -> list["Told"]:
+        """Return what is said of runs, up to the last one's end."""
+        frames: dict[int, list[Any]] = {number: [] for number in numbers}
+        while not all(said and said[-1]["t"] == "done" for said in frames.values()):
+            frame = self.next()
+            assert frame is not None, f"the worker ended: {self.output()}"
+            frames.get(frame["gen"], []).append(frame)
+        return [Told(said) for said in frames.values()]
 
     def ask(self, prompt: str, **fields: Any) -> "Told":
         """Run to the end."""
@@ -111,8 +126,8 @@ class Told:
         self.thinking = "".join(piece[0] for piece in pieces if isinstance(piece, list))
         self.calls = [piece for piece in pieces if isinstance(piece, dict)]
         self.reason: str = self.done["reason"]
-        self.written: str | None = self.done["written"]
-        self.tokens: int = self.done["tokens"]
+        self.written: str | None = self.done.get("written")
+        self.tokens: int = self.done.get("tokens", 0)
 
 
 @pytest.fixture

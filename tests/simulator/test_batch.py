@@ -30,6 +30,12 @@ def test_a_cut_character_is_a_result_without_text(play) -> None:
     assert [event["text"] is None for event in column(played.runs()[0], 0)[:3]] == [True, True, False]
 
 
+def test_a_library_that_cannot_run_batches_dies_of_an_assertion_in_the_first(play) -> None:
+    alone = play("run", "say: one", lines="batch: asserts")
+    assert (alone.status, alone.texts(0)) == (0, ["one"])
+    assert play("batch", 2, "run", "say: one|say: two", lines="batch: asserts").status == -6
+
+
 @pytest.mark.parametrize(("slope", "expected_ms"), [(0, 500), (0.5, 1000)])
 def test_a_step_of_all_columns_costs_as_the_slope_says(play, slope: float, expected_ms: float) -> None:
     lines = f"decode_ms_per_token: 10\nbatch_slope: {slope}"

@@ -42,7 +42,8 @@ def slot_config(*files: Path, **settings: Any) -> Config:
         files: Model files; none is the demonstration model.
         settings: Sections and keys; those of `runtime` and of a model may be given directly.
     """
-    model = {key: settings.pop(key) for key in ("context_tokens", "template", "thinking") if key in settings}
+    keys = ("context_tokens", "template", "thinking", "n_batch")
+    model = {key: settings.pop(key) for key in keys if key in settings}
     sections = ("models", "limits", "journal", "mqtt", "policy")
     top = {key: settings.pop(key) for key in sections if key in settings}
     models = [{"id": file.stem, "file": file, **model} for file in files]

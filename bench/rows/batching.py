@@ -1,0 +1,61 @@
+"""Prompts that run together: how much longer a batch takes than one, beside what the arithmetic allows.
+
+A batch of n computes n prompts, each as long as alone, and then steps that cost 1 + (n - 1) · slope each.
+Every column's text is checked; times are the library's own, from entry to return.
+"""
+
+import json
+
+from bench import models
+from bench.asking import Asker
+from bench.context import Context
+from bench.figure import Figure, Goal
+
+_TOKENS = 60
+_SLOPES = (0.0, 0.25, 1.0)
+_COLUMNS = (1, 2, 4, 8)
+_GOAL = 1.45
+
+
+async def measure(context: Context) -> list[Figure]:
+    """Run 1, 2, 4 and 8 prompts together at three costs of a column."""
+    figures = []
+    for slope in (0.25,) if context.quick else _SLOPES:
+        one_s = 0.0
+        for columns in (1, 4) if context.quick else _COLUMNS:
+            took_s, prefilled = await _batch(context, slope, columns)
+            one_s = one_s or took_s
+            # The floor and the padding's share of the first token are those of the batch's own prefill.
+            steps_s = models.BATCH_STEP_MS * _TOKENS * (1 + (columns - 1) * slope) / 1000
+            first_s = (models.BATCH_FLOOR_MS + models.BATCH_PREFILL_MS * prefilled) / 1000
+            rate = columns * _TOKENS / took_s
+            goal = Goal(_GOAL) if (columns, slope) == (4, 0.0) else None
+            figures.append(
+                Figure(
+                    f"batch of {columns}, slope {slope:g} / one", took_s / one_s, "x", None, goal,
+                    f"arithmetic {(first_s + steps_s) / one_s:.2f}; {rate:.0f} tokens/s",
+                    {"took_s": took_s, "one_s": one_s, "prefill_tokens": prefilled},
+                )
+            )  # fmt: skip
+    return figures
+
+
+async def _batch(context: Context, slope: float, columns: int) -> tuple[float, int]:
+    """Return the slot time of a batch, and the tokens of its prompts as the finals tell them."""
+    async with context.stage(lambda folder: models.batching(folder, slope)) as stage:
+        model = {"id": "bench", "file": str(stage.model), "n_batch": columns}
+        service = await stage.daemon("batch", {"models": [model], "runtime": _runtime(stage.library)})
+        asker = await Asker.connect(stage.port, service.dialect, "many")
+        answers = asker.ask([models.say(7 * number + 1, _TOKENS) for number in range(columns)])
+        await asker.done()
+        for answer in answers:
+            answer.check(service.dialect)
+        await asker.close()
+        runs = service.library_log.new_runs()
+        prompts = sum(json.loads(answer.finals[0][1])["usage"]["prompt_tokens"] for answer in answers)
+        return sum(run.slot_s for run in runs), prompts
+
+
+def _runtime(library: object) -> dict[str, object]:
+    # All are asked at once; a slow machine must not cut the batch in two.
+    return {"library": str(library), "batch_window_ms": 200}

@@ -1,0 +1,160 @@
+"""Batches as the slot runs them: switched off when they crash or gain too little, kept in the journal.
+
+Rule 1: a model with `n_batch` is loaded for as many columns as its record allows, and the slot knows at once
+    when a batch was lost: the next worker is loaded for one.
+Rule 2: what a single step takes is learned from runs that somebody wanted: of another entry with the same
+    file, or of this one, loaded for single runs while the slot is idle.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from rkllm_mqtt.config import ModelConfig
+from rkllm_mqtt.core.batches import BatchRecord, step_ms
+from rkllm_mqtt.core.health import Reason
+from rkllm_mqtt.logs import get_logger
+from rkllm_mqtt.runtime.run import Run, RunEnd
+from rkllm_mqtt.runtime.slot import Slot
+from rkllm_mqtt.store.journal import Journal
+
+log = get_logger(__name__)
+
+_IDLE_S = 30.0
+"""A slot that is idle for so long may load a model for single runs, to compare."""
+
+
+class Batching:
+    """Whether each model runs batches, and what they gain."""
+
+    def __init__(self, slot: Slot, journal: Journal, wake: Callable[[], None]) -> None:
+        """Take up what an earlier process learned.
+
+        Args:
+            slot: Is told how to load its models.
+            journal: Open.
+            wake: Called when the slot is to be looked at again.
+        """
+        self._slot = slot
+        self._journal = journal
+        self._wake = wake
+        self._models: dict[str, ModelConfig] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._changed: set[str] = set()
+        for model_id in slot.model_ids:
+            model = slot.model(model_id)
+            if model is not None and model.n_batch > 1:
+                self._models[model_id] = model
+        self._records = {
+            model_id: BatchRecord.from_json(journal.meta.get(_key(model_id), "")) for model_id in self._models
+        }
+        slot.on_batch_lost = self.lost
+        for model_id in self._models:
+            self._apply(model_id)
+
+    def look(self, *, idle: bool) -> None:
+        """Look at the loaded model; `idle`: nothing runs and nothing waits."""
+        if self._timer is not None and not idle:
+            self._timer.cancel()
+            self._timer = None
+        model_id = self._slot.loaded
+        if model_id is None or (record := self._records.get(model_id)) is None:
+            return
+        version = self._slot.facts.version
+        if record.version != version:
+            # Another runtime may do better, or worse.
+            if record.version is not None:
+                record = self._records[model_id] = BatchRecord()
+            record.version = version
+            self._changed.add(model_id)
+            self._apply(model_id)
+        if idle and record.needs_single and not record.measuring and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_IDLE_S, self._measure, model_id)
+
+    def learn(self, model_id: str, run: Run, end: RunEnd) -> None:
+        """Take the figures of a run that has ended."""
+        each = step_ms(end.tokens - run.order.carried_tokens, end.generate_ms)
+        model = self._slot.model(model_id)
+        if each is None or model is None:
+            return
+        if run.in_batch:
+            self._records[model_id].batch_ms.append(each)
+            self._judge(model_id)
+            return
+        for other_id, other in self._models.items():
+            if other.file == model.file:
+                self._records[other_id].single_ms.append(each)
+                self._judge(other_id)
+
+    def lost(self, model_id: str, reason: str) -> None:
+        """A batch was lost with its worker, or the library failed in it: run one by one from now on."""
+        record = self._records.get(model_id)
+        if record is not None and record.off != "crash":
+            record.lose(reason)
+            log.warning("batch_off", model=model_id, reason=reason)
+            self._changed.add(model_id)
+            self._apply(model_id)
+
+    def try_again(self, model_id: str) -> bool:
+        """Let a model run batches again; False when none are configured for it."""
+        record = self._records.get(model_id)
+        if record is None:
+            return False
+        record.try_again()
+        self._changed.add(model_id)
+        self._apply(model_id)
+        return True
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Return whether something is to be stored."""
+        return bool(self._changed)
+
+    async def keep(self) -> None:
+        """Store what has changed."""
+        changed, self._changed = self._changed, set()
+        for model_id in changed:
+            await self._journal.set_meta(_key(model_id), self._records[model_id].to_json())
+
+    @property
+    def reasons(self) -> list[Reason]:
+        """Return what health says: the models whose batches are off."""
+        return [
+            Reason(
+                "batch_off",
+                f"model {model_id} runs its prompts one by one: {_told(record)}",
+                f'To try again: admin command `model` with {{"id": "{model_id}", "batch": true}}; '
+                "or set its `n_batch` to 1.",
+            )
+            for model_id, record in self._records.items()
+            if record.off
+        ]
+
+    def _judge(self, model_id: str) -> None:
+        record, columns = self._records[model_id], self._models[model_id].n_batch
+        if record.measuring and record.single_ms:
+            record.measuring = False
+            self._changed.add(model_id)
+        record.judge(columns)
+        if record.off:
+            self._changed.add(model_id)
+        elif record.needs_single and record.well_measured:
+            record.measuring = True  # the slot is never idle: it has to be done in between
+        self._apply(model_id)
+
+    def _measure(self, model_id: str) -> None:
+        self._timer = None
+        self._records[model_id].measuring = True
+        self._apply(model_id)
+        self._wake()
+
+    def _apply(self, model_id: str) -> None:
+        record = self._records[model_id]
+        self._slot.load_with(model_id, record.columns(self._models[model_id].n_batch))
+
+
+def _key(model_id: str) -> str:
+    return f"batch:{model_id}"
+
+
+def _told(record: BatchRecord) -> str:
+    return f"the library failed in a batch ({record.why})" if record.off == "crash" else record.why

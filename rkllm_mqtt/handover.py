@@ -1,0 +1,131 @@
+"""Hand jobs to the slot: their prompts become orders, their orders runs; one, or the columns of a batch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from rkllm_mqtt.answer import Answer, Send
+from rkllm_mqtt.config import Config
+from rkllm_mqtt.core.chunks import cuts_of
+from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.orders import Orders
+from rkllm_mqtt.render.errors import RenderError
+from rkllm_mqtt.runtime.order import RunOrder
+from rkllm_mqtt.runtime.run import Run
+from rkllm_mqtt.runtime.slot import Slot
+from rkllm_mqtt.scheduler import Scheduler
+from rkllm_mqtt.turn import Turn
+from rkllm_mqtt.windows import Prompt
+
+Made = tuple[Job, Prompt, RunOrder]
+
+
+class Handover:
+    """Makes turns of jobs."""
+
+    def __init__(
+        self,
+        config: Config,
+        slot: Slot,
+        orders: Orders,
+        scheduler: Scheduler,
+        *,
+        send: Send,
+        on_token: Callable[[], None],
+    ) -> None:
+        """Keep the arguments.
+
+        Args:
+            config: Of the daemon.
+            slot: Takes the runs.
+            orders: Makes the prompts.
+            scheduler: Knows the speed of models, and follows the runs.
+            send: Publishes deltas.
+            on_token: Called at each frame of each run.
+        """
+        self._config = config
+        self._slot = slot
+        self._orders = orders
+        self._scheduler = scheduler
+        self._send = send
+        self._on_token = on_token
+
+    def apply(self, config: Config) -> None:
+        """Take over a changed configuration."""
+        self._config = config
+
+    def submit(self, job: Job) -> Turn:
+        """Hand a job to the worker; there must be room.
+
+        Raises:
+            RenderError: The conversation cannot be rendered for this model, or is too long for it.
+        """
+        prompt, order = self._orders.make(job)
+        rendered = prompt.rendered
+        cached_chars = self._scheduler.cached_chars(order.prompt, job.request.lora)
+        chunk = self._scheduler.chunk_chars(job) if rendered.mode != "runtime" else 0
+        chunks = cuts_of(order.prompt, cached_chars, chunk, rendered.specials)
+        limit_s = self._first_token_limit_s(job.request.model, [order])
+        answer = self._answer(job)
+        order = replace(order, first_token_limit_s=limit_s, chunks=chunks)
+        run = self._slot.submit(order, partial(self._take, answer))
+        return self._turn(job, prompt, answer, run, cached_chars)
+
+    def submit_together(self, jobs: Sequence[Job], refuse: Callable[[Job, RenderError], None]) -> list[Turn]:
+        """Hand jobs to the worker as a batch; those that do not go along wait on.
+
+        Args:
+            jobs: Of one model and one sampling.
+            refuse: Takes the jobs that cannot be rendered, and why.
+        """
+        made: list[Made] = []
+        for job in jobs:
+            try:
+                made.append((job, *self._orders.make(job)))
+            except RenderError as exc:
+                refuse(job, exc)
+        if not made:
+            return []
+        made = self._fitting(made)
+        limit_s = self._first_token_limit_s(made[0][0].request.model, [order for _, _, order in made])
+        answers = [self._answer(job) for job, _, _ in made]
+        runs = self._slot.submit_batch(
+            [
+                (replace(order, first_token_limit_s=limit_s), partial(self._take, answer))
+                for (_, _, order), answer in zip(made, answers, strict=True)
+            ]
+        )
+        turns = [
+            self._turn(job, prompt, answer, run, 0)
+            for (job, prompt, _), answer, run in zip(made, answers, runs, strict=True)
+        ]
+        self._scheduler.forget_cache()  # each column has a KV cache of its own, and nobody chooses the column
+        return turns
+
+    def _fitting(self, made: list[Made]) -> list[Made]:
+        """Return what surely fits the window, or the first alone: one that does not fails the whole array."""
+        model = self._slot.model(made[0][0].request.model)
+        if model is None:
+            return made[:1]
+        fits = [one for one in made if one[1].tokens.high < model.context_tokens]
+        return fits if made[0] in fits else made[:1]
+
+    def _first_token_limit_s(self, model_id: str, orders: Sequence[RunOrder]) -> float:
+        runtime = self._config.runtime
+        chars = sum(len(order.prompt) for order in orders)
+        margin_s = max(runtime.abort_grace_s, runtime.stall_timeout_s)
+        return self._scheduler.paces[model_id].first_token_limit_s(chars, margin_s)
+
+    def _answer(self, job: Job) -> Answer:
+        return Answer(job, self._send, interval_s=self._config.delta_interval_ms / 1000)
+
+    def _turn(self, job: Job, prompt: Prompt, answer: Answer, run: Run, cached_chars: int) -> Turn:
+        turn = Turn(job, run, answer, prompt.rendered, cached_chars, job.carried)
+        self._scheduler.follow(turn)
+        return turn
+
+    def _take(self, answer: Answer, pieces: Sequence[Any], tokens: int) -> None:
+        """Take the pieces of a frame; called for each token."""
+        answer.take(pieces, tokens)
+        self._on_token()
