@@ -8,6 +8,7 @@ from homeassistant.exceptions import ConfigEntryError, ConfigEntryNotReady
 from .client import RkllmClient
 from .const import CONF_BASE, CONF_CLIENT, CONF_NODE, DOMAIN, ISSUE_PROTOCOL, PROTOCOL_MAJOR
 from .entity import RkllmConfigEntry
+from .exposure import async_watch_exposure
 from .issues import async_check_models, async_check_protocol, async_clear_issues
 
 PLATFORMS = (Platform.AI_TASK, Platform.CONVERSATION)
@@ -38,6 +39,7 @@ async def async_setup_entry(hass: HomeAssistant, entry: RkllmConfigEntry) -> boo
     entry.async_on_unload(client.async_add_listener(follow))
     entry.async_on_unload(client.async_stop)
     entry.async_on_unload(entry.add_update_listener(_reload))
+    entry.async_on_unload(async_watch_exposure(hass, entry))
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     return True
 

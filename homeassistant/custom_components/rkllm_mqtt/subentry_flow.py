@@ -1,14 +1,12 @@
 """Settings of an agent or an AI task, with the budget of its prompt shown while choosing."""
 
 from abc import abstractmethod
-from contextlib import suppress
 from typing import Any
 
 import probatio
 from homeassistant.config_entries import ConfigEntryState, ConfigSubentryFlow, SubentryFlowResult
 from homeassistant.const import CONF_LLM_HASS_API, CONF_MODEL, CONF_NAME, CONF_PROMPT
-from homeassistant.core import Context, HomeAssistant
-from homeassistant.exceptions import HomeAssistantError
+from homeassistant.core import HomeAssistant
 from homeassistant.helpers import llm
 from homeassistant.helpers.selector import (
     BooleanSelector,
@@ -33,13 +31,12 @@ from .const import (
     DEFAULT_MAX_TOKENS,
     DEFAULT_PROMPT,
     DEFAULT_TASK_MAX_TOKENS,
-    DOMAIN,
     FEATURE_TOOLS,
     TOOLS_ALL,
     TOOLS_CONTROL,
     TOOLS_SELECTED,
 )
-from .messages import split_system
+from .exposure import async_constant_part
 from .protocol import Info
 from .tools import choose_tools, format_tools
 
@@ -189,15 +186,7 @@ async def async_weigh(
     hass: HomeAssistant, info: Info, data: dict[str, Any], api_ids: list[str]
 ) -> tuple[list[str], dict[str, str]]:
     """Return the tools that there are, and what prompts with all or only the control tools would cost."""
-    context = llm.LLMContext(
-        platform=DOMAIN, context=Context(), language=None, assistant="conversation", device_id=None
-    )
-    known = {api.id for api in llm.async_get_apis(hass)}
-    system, offered, serializer = str(data.get(CONF_PROMPT, "")), [], None
-    with suppress(HomeAssistantError, ValueError):  # an administrator's API needs its person
-        api = await llm.async_get_api(hass, [i for i in api_ids if i in known], context)
-        system += "\n" + split_system(api.api_prompt)[0]
-        offered, serializer = api.tools, api.custom_serializer
+    system, offered, serializer = await async_constant_part(hass, data, api_ids)
     numbers = {"context_tokens": str(context_tokens(info, data)), "tools": str(len(offered))}
     for choice in (TOOLS_ALL, TOOLS_CONTROL):
         chosen = choose_tools(offered, choice, ())

@@ -99,6 +99,7 @@ class House:
         config = self.folder / "config"
         (config / ".storage").mkdir(parents=True)
         shutil.copy(CONFIG, config / "configuration.yaml")
+        (config / "automations.yaml").write_text("[]\n")
         shutil.copytree(
             ROOT / "homeassistant" / "custom_components",
             config / "custom_components",
