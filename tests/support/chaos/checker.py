@@ -24,6 +24,7 @@ class Judgement:
 def judge(recording: Recording) -> Judgement:
     """Check every rule on a recording."""
     found = Judgement(threads=threads(recording))
+    found.checked.update(dict.fromkeys(("offline", "online"), 0))  # a busy machine may leave nothing to judge
     for thread in found.threads:
         found.outcomes[thread.code] += 1
         for rule in outcome_rules.RULES:
