@@ -18,14 +18,14 @@ def first_token_ms(cached, uncached):
     return TRUE.floor_ms + TRUE.prefill_ms * uncached + TRUE.attention_ms * uncached * (cached + uncached / 2)
 
 
-def taught(seed, runs, *, chance=1, strange=0.0):
-    """Rates that have seen so many runs of a board with 3 % of noise; some runs take five times as long."""
+def taught(seed, runs, *, chance=1, strange=None):
+    """Rates that have seen so many runs with 3 % of noise; a strange one takes five times as long."""
     rates, rng = Rates(seed), random.Random(chance)
-    for _ in range(runs):
+    for number in range(runs):
         cached = rng.choice([0, 0, rng.randrange(1500)])
         uncached = rng.randrange(5, 1500 if rng.random() < 0.3 else 200)
         tokens = rng.randrange(10, 200)
-        slow = (5 if rng.random() < strange else 1) * rng.uniform(0.97, 1.03)
+        slow = (5 if number == strange else 1) * rng.uniform(0.97, 1.03)
         rates.learn_first_token(cached, uncached, first_token_ms(cached, uncached) * slow)
         context = cached + uncached
         rates.learn_steps(context, tokens, TRUE.step_at(context + tokens / 2) * tokens * slow)
@@ -37,7 +37,7 @@ JOBS = [(0, 20, 50), (0, 100, 100), (0, 700, 50), (700, 20, 50), (300, 300, 10)]
 
 
 @settings(max_examples=30)
-@given(st.sampled_from([1 / 3, 1.0, 3.0]), st.integers(0, 1000), st.sampled_from([0.0, 0.1]))
+@given(st.sampled_from([1 / 3, 1.0, 3.0]), st.integers(0, 1000), st.sampled_from([None, 0, 14, 29]))
 def test_rates_that_are_wrong_by_three_are_right_after_thirty_runs(wrong, chance, strange):
     members = ("floor_ms", "prefill_ms", "attention_ms", "step_ms", "step_slope_ms")
     believed = replace(TRUE, **{name: getattr(TRUE, name) * wrong for name in members})
