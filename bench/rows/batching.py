@@ -21,13 +21,13 @@ async def measure(context: Context) -> list[Figure]:
     """Run 1, 2, 4 and 8 prompts together at three costs of a column."""
     figures = []
     for slope in (0.25,) if context.quick else _SLOPES:
-        one_s = 0.0
+        one_s, one_tokens = 0.0, 0
         for columns in (1, 4) if context.quick else _COLUMNS:
             took_s, prefilled = await _batch(context, slope, columns)
-            one_s = one_s or took_s
-            # The floor and the padding's share of the first token are those of the batch's own prefill.
+            # A batch tells the tokens of its prompts only as estimates; they are all as long as the first.
+            one_s, one_tokens = one_s or took_s, one_tokens or prefilled
             steps_s = models.BATCH_STEP_MS * _TOKENS * (1 + (columns - 1) * slope) / 1000
-            first_s = (models.BATCH_FLOOR_MS + models.BATCH_PREFILL_MS * prefilled) / 1000
+            first_s = (models.BATCH_FLOOR_MS + models.BATCH_PREFILL_MS * columns * one_tokens) / 1000
             rate = columns * _TOKENS / took_s
             goal = Goal(_GOAL) if (columns, slope) == (4, 0.0) else None
             figures.append(
