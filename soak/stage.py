@@ -46,6 +46,7 @@ class Soak:
         self._loaded = asyncio.Event()
         self._told = asyncio.Event()
         self._tasks: int | None = None
+        self._restarting: asyncio.Future[None] | None = None
         self._closing = asyncio.Event()
         self._watcher: Wire | None = None
         self.tally = Tally()
@@ -92,6 +93,8 @@ class Soak:
                 trouble.result()
             trouble.cancel()
         await asyncio.wait(troubles)
+        if self._restarting is not None:
+            await self._restarting
         await self._broker.start()
         self._closing.set()
         _, late = await asyncio.wait(asking, timeout=_PATIENCE_S + 120 / self._speed)
@@ -203,6 +206,11 @@ class Soak:
 
     async def _restart_broker(self) -> None:
         self.broker_restarts += 1
+        # To its end, also when the troubles end meanwhile: a stop under way would hit the broker of the end.
+        self._restarting = asyncio.ensure_future(self._stop_and_start())
+        await asyncio.shield(self._restarting)
+
+    async def _stop_and_start(self) -> None:
         await asyncio.to_thread(self._broker.stop)
         await asyncio.sleep(min(2.0, 6 / self._speed))
         await self._broker.start()

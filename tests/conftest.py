@@ -14,8 +14,11 @@ from live_client import Client
 from live_daemon import Daemon
 
 # A slow or busy machine is no bug of the property that is tested.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
+# `HYPOTHESIS_PROFILE=thorough` looks further than a suite of minutes can.
+_PATIENCE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("patient", max_examples=40, **_PATIENCE)
+settings.register_profile("thorough", max_examples=500, **_PATIENCE)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "patient"))
 
 
 @pytest.fixture(scope="session")
