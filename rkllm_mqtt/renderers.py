@@ -9,11 +9,9 @@ from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.render.fence import FencedRenderer, open_renderer
 from rkllm_mqtt.render.renderer import Renderer
 from rkllm_mqtt.render.tokenizer import ExactTokenizer
-from rkllm_mqtt.runtime.order import LoraOrder
+from rkllm_mqtt.runtime.order import DEMO_CONTEXT_TOKENS, LoraOrder
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.windows import Windows
-
-_DEMO_TOKENS = 16_384
 
 
 def build_orders(slot: Slot, paces: Mapping[str, Pace], limit_s: float) -> Orders:
@@ -44,7 +42,7 @@ def build_windows(slot: Slot, paces: Mapping[str, Pace]) -> Windows:
 
     def limit_of(model_id: str) -> int:
         model = slot.model(model_id)
-        return _DEMO_TOKENS if model is None else model.context_tokens
+        return DEMO_CONTEXT_TOKENS if model is None else model.context_tokens
 
     return Windows(limit_of, {model_id: pace.tokenizer for model_id, pace in paces.items()}, tokenizers)
 

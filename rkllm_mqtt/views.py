@@ -20,6 +20,7 @@ from rkllm_mqtt.host.memory import rss_mb
 from rkllm_mqtt.host.npu import BoardReader
 from rkllm_mqtt.mqtt.session import Session
 from rkllm_mqtt.outbox import Outbox
+from rkllm_mqtt.runtime.order import DEMO_CONTEXT_TOKENS
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.scheduler import Scheduler
 from rkllm_mqtt.store.journal import Journal
@@ -256,7 +257,7 @@ class DaemonViews:
             "id": model_id,
             "file": model.file.name if model else "demo.sim",
             "loras": [lora.id for lora in model.loras] if model else [],
-            "context_tokens": model.context_tokens if model else 4096,
+            "context_tokens": model.context_tokens if model else DEMO_CONTEXT_TOKENS,
             "loaded": self._slot.loaded == model_id,
             "pinned": model is not None and model.pinned,
             "load_s": round(self._slot.loads.seconds(model_id), 1),

@@ -35,7 +35,7 @@ class Windows:
     """The windows of all models, and what is known of their tokenizers.
 
     Args:
-        limit_of: Tokens in a model's window, by model id; asked each time, for the library may lower it.
+        limit_of: Tokens in a model's window, by model id.
         estimators: What is known of each model's tokenizer.
         tokenizers: Of the models that came with theirs; the others are estimated.
     """
@@ -81,15 +81,12 @@ class Windows:
         found = fit(messages, fits)
         if found is None:
             head, turns = split_turns(messages)
-            last = [*head, *turns[-1]] if turns else head
-            rendered = render(last)
-            tokens = self.count(model_id, rendered.text)
-            if tokens.low >= limit:
-                raise _overflow(tokens, limit, is_long=len(last) > 1)
-            kept = len(last)
+            kept = len(head) + len(turns[-1] if turns else ())
         else:
             kept = len(found.messages)
-            rendered, tokens = prompts[kept]
+        rendered, tokens = prompts[kept]
+        if found is None and tokens.low >= limit:
+            raise _overflow(tokens, limit, is_long=kept > 1)
         left = max(1, limit - tokens.tokens)
         return Prompt(rendered, tokens, min(max_tokens, left), len(messages) - kept)
 

@@ -33,7 +33,6 @@ ELSEWHERE = {
     "rkllm_mqtt/stays.py": "test_dispatcher.py",
     "rkllm_mqtt/rules.py": "test_outlooks.py",
     "rkllm_mqtt/config/policy.py": "config/test_settings.py",
-    "rkllm_mqtt/renderers.py": "test_dispatcher.py",
     "rkllm_mqtt/intake/neighbours.py": "intake/test_reception.py",
     "rkllm_mqtt/serving.py": "test_app.py",
     "rkllm_mqtt/sender.py": "test_app.py",

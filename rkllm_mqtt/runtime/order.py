@@ -16,7 +16,8 @@ LIBRARY_PATHS = (
 """Where a library is looked for when none is configured."""
 
 
-_DEMO_CONTEXT_TOKENS = 4096
+DEMO_CONTEXT_TOKENS = 4096
+"""Window of the simulator's demonstration model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ def load_order(config: Config, model: ModelConfig | None, columns: int = 1) -> L
     params: dict[str, int | float | bool] = {
         # Special tokens stay in the text: the daemon guards the family's stop markers itself.
         "skip_special_token": False,
-        "max_context_len": model.context_tokens if model else _DEMO_CONTEXT_TOKENS,
+        "max_context_len": model.context_tokens if model else DEMO_CONTEXT_TOKENS,
     }
     if model is not None:
         params["max_new_tokens"] = min(config.limits.max_tokens, model.context_tokens)
