@@ -1,8 +1,9 @@
 """All unfinished jobs in memory, and the counts of everything since the start."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 from rkllm_mqtt.core.errors import Code
 from rkllm_mqtt.core.policy import Policy
@@ -23,6 +24,10 @@ class LiveJobs:
     """Called when a held job's turn in its conversation has come: to read its history, then `release` it."""
     _talks: dict[tuple[str, str, str], list[Job]] = field(default_factory=dict)
     """The unfinished jobs of each conversation, in order; only the first may run, the others are held."""
+    _talking: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By mailbox: its conversations with unfinished jobs."""
+    _held: Counter[str] = field(default_factory=Counter)
+    """By client: its jobs behind the first of their conversation."""
     _by_key: dict[tuple[str, str, str], Job] = field(default_factory=dict)
     _by_seq: dict[int, Job] = field(default_factory=dict)
 
@@ -46,7 +51,10 @@ class LiveJobs:
         talk = self._talks.setdefault(_talk_of(job), [])
         talk.append(job)
         if len(talk) == 1:
+            self._talking[_mailbox_of(job)] += 1
             self.read_history(job)
+        else:
+            self._held[job.client] += 1
 
     def is_held(self, job: Job) -> bool:
         """Return whether a job waits for its history, or for the end of an earlier turn."""
@@ -58,8 +66,7 @@ class LiveJobs:
 
     def held_of(self, client: str | None) -> int:
         """Return how many jobs of a client, or of all, are held."""
-        talks = (talk for key, talk in self._talks.items() if client is None or key[1] == client)
-        return sum(len(talk) - 1 for talk in talks)
+        return self._held.total() if client is None else self._held[client]
 
     def release(self, job: Job) -> bool:
         """Let a held job wait with the others, now that it has its history; False when it has ended."""
@@ -100,8 +107,7 @@ class LiveJobs:
     def of_client(self, target: str, client: str) -> list[Job]:
         """Return the unfinished jobs of a client; takes as long as there are jobs, unless it has none."""
         in_slot = any(job.client == client for job in self.in_slot)
-        talks = any(talk[:2] == (target, client) for talk in self._talks)
-        if not (in_slot or talks or self.waiting.of_client(client)):
+        if not (in_slot or (target, client) in self._talking or self.waiting.of_client(client)):
             return []
         return [job for job in self._by_key.values() if job.key[:2] == (target, client)]
 
@@ -118,13 +124,28 @@ class LiveJobs:
         talk.remove(job)
         if not talk:
             del self._talks[_talk_of(job)]
-        elif was_first and self.read_history is not None:
+            count_down(self._talking, _mailbox_of(job))
+            return
+        count_down(self._held, job.client)
+        if was_first and self.read_history is not None:
             self.read_history(talk[0])
 
     def _wait(self, job: Job) -> None:
         if self.cost_of is not None:
             job.cost_s = self.cost_of(job)
         self.policy.add(job)
+
+
+def count_down(counter: "Counter[Any]", name: Hashable) -> None:
+    """Take one away, and the name with the last one: a counter of names that others invent stays small."""
+    counter[name] -= 1
+    if not counter[name]:
+        del counter[name]
+
+
+def _mailbox_of(job: Job) -> tuple[str, str]:
+    target, client, _ = job.key
+    return target, client
 
 
 def _talk_of(job: Job) -> tuple[str, str, str]:

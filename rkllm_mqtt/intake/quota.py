@@ -10,13 +10,12 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 from rkllm_mqtt.config import ClientConfig, LimitsConfig
 from rkllm_mqtt.core.allowance import Allowance, Allowances, Rate
 from rkllm_mqtt.core.answers import encode
 from rkllm_mqtt.core.errors import Code, Fault
-from rkllm_mqtt.core.live import Counters, LiveJobs
+from rkllm_mqtt.core.live import Counters, LiveJobs, count_down
 from rkllm_mqtt.core.topics import Mailbox
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.mqtt.messages import Outbound
@@ -116,8 +115,8 @@ class Quota:
 
     def entered(self, key: JobKey) -> None:
         """It is among the waiting ones now, or was not stored."""
-        _one_less(self._entering, key)
-        _one_less(self._entering_of, key[1])
+        count_down(self._entering, key)
+        count_down(self._entering_of, key[1])
 
     def is_entering(self, key: JobKey) -> bool:
         """Return whether a job is on its way to the disk."""
@@ -171,9 +170,3 @@ class Quota:
             }
             self._send(Outbound(mailbox.topic("event"), encode(payload), qos=1))
             log.info("requests_dropped", client=mailbox.client, dropped=count)
-
-
-def _one_less(counter: "Counter[Any]", name: Any) -> None:
-    counter[name] -= 1
-    if not counter[name]:
-        del counter[name]

@@ -107,4 +107,6 @@ def test_of_a_conversation_only_the_first_turn_may_run_and_its_end_brings_the_ne
     live.forget(third)
     live.forget(other)
     assert (live.count, live.held_of(None), live._talks) == (0, 0, {})
+    assert not live._held
+    assert not live._talking
     assert not live.release(third)
