@@ -4,6 +4,7 @@ Only its triggers are used. Its schedulers keep no time across restarts without 
 do not notice that the clock was set.
 """
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -48,7 +49,7 @@ def _calendar(schedule: ScheduleConfig, zone: tzinfo) -> Callable[[float], float
     trigger: Any = CronTrigger.from_crontab(schedule.cron, timezone=zone)
     hours = (schedule.cron or "").split()[1]
 
-    def next_after(after: float) -> float | None:
+    def search(after: float) -> float | None:
         start = after + _TICK_S
         while True:
             found = trigger.get_next_fire_time(None, datetime.fromtimestamp(start, UTC))
@@ -57,5 +58,15 @@ def _calendar(schedule: ScheduleConfig, zone: tzinfo) -> Callable[[float], float
             if found.timestamp() > after and not (found.fold and not hours.startswith("*")):
                 return float(found.timestamp())
             start = max(start, found.timestamp()) + _STUCK_S  # the hour that comes twice
+
+    asked = math.inf
+    answer: float | None = None
+
+    def next_after(after: float) -> float | None:
+        """Search only when the last answer does not hold: the service asks thrice a second."""
+        nonlocal asked, answer
+        if after < asked or (answer is not None and after >= answer):
+            asked, answer = after, search(after)
+        return answer
 
     return next_after

@@ -80,3 +80,11 @@ def test_a_schedule_without_a_zone_is_in_the_computers(monkeypatch, request):
     tzlocal.reload_localzone()
     request.addfinalizer(lambda: (monkeypatch.undo(), tzlocal.reload_localzone()))
     assert datetime(2026, 1, 1, tzinfo=zone_of(schedule(every_s=60))).utcoffset().total_seconds() == 9 * 3600
+
+
+def test_the_same_is_told_whatever_was_asked_before():
+    config = schedule(cron="*/7 2,3 * * *", timezone=WARSAW)
+    asked = build_times(config)
+    moment = datetime.fromisoformat("2026-10-24T23:00+00:00").timestamp()
+    for seconds in (0, 1, 600, 599, 86_400, 3_600, -86_400, 419, 420, 421):
+        assert asked(moment + seconds) == build_times(config)(moment + seconds)
