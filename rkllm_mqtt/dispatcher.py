@@ -80,15 +80,12 @@ class Dispatcher:
             unloadable: Why a model cannot be loaded; None when it can, or that is not known yet.
             on_change: Called when the queue has changed.
         """
-        self._config = config
         self._live = live
-        self._counters = counters
         self._journal = journal
         self._slot = slot
         self._orders = orders
         self._outcomes = outcomes
         self._scheduler = scheduler
-        self._send = send
         self._unloadable = unloadable
         self._on_change = on_change
         self._wake = asyncio.Event()
@@ -134,7 +131,6 @@ class Dispatcher:
 
     def apply(self, config: Config) -> None:
         """Take over a changed configuration."""
-        self._config = config
         self._collector.window_s = config.runtime.batch_window_ms / 1000
         self._stays.apply(config)
         self._residence.apply(config)
@@ -306,8 +302,11 @@ class Dispatcher:
         )
 
     def _refuse(self, job: Job, exc: RenderError, tasks: asyncio.TaskGroup) -> None:
+        self._give_up(job, Fault(Code(exc.code), str(exc), exc.hint), tasks)
+
+    def _give_up(self, job: Job, fault: Fault, tasks: asyncio.TaskGroup) -> None:
         self._live.take(job)
-        verdict = Ended(JobEvent.GAVE_UP, "error", Fault(Code(exc.code), str(exc), exc.hint))
+        verdict = Ended(JobEvent.GAVE_UP, "error", fault)
         tasks.create_task(self._outcomes.end_unrun(job, verdict), name="give-up")
 
     def _keep(self, serving: asyncio.Task[None]) -> None:
@@ -369,10 +368,8 @@ class Dispatcher:
         fault = self._unloadable(self._slot.wanted)
         if fault is None:
             return
-        verdict = Ended(JobEvent.GAVE_UP, "error", fault)
         for job in [job for job in self._live.waiting if job.request.model == self._slot.wanted]:
-            self._live.take(job)
-            tasks.create_task(self._outcomes.end_unrun(job, verdict), name="give-up")
+            self._give_up(job, fault, tasks)
 
     # one job
 

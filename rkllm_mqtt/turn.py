@@ -148,20 +148,15 @@ class Turn:
     def measure(self, end: RunEnd, pace: Pace, habits: Habits) -> None:
         """Let the rates of the model, and the habits of the client, learn from a run that has ended."""
         total = pace.tokens_of(len(self.run.order.prompt))
+        made = end.tokens - self.run.order.carried_tokens
+        if end.columns > 1:
+            self._measure_column(end, pace, total, made)
+            return
         cached = min(total, pace.tokens_of(self.cached_chars))
         computed = end.computed_tokens if end.computed_tokens is not None else total - cached
         cached = max(0, total - computed) if cached else 0
-        made = end.tokens - self.run.order.carried_tokens
         context, first_ms = cached + computed, end.prefill_ms
         uncached = min(1.0, computed / context) if context else 0.0
-        if end.columns > 1:  # its share of the slot; what was computed is told of all columns together
-            context, uncached, computed = total, 1.0, total
-            share = 1 / end.columns
-            if made > 0 and first_ms is not None and end.generate_ms is not None:
-                pace.rates.learn_first_token(0, total, first_ms * share)
-                pace.rates.learn_steps(total, made - 1, end.generate_ms * share)
-                pace.rates.runs += 1
-            return
         for tokens, ms in end.chunks if end.reuse is not False else ():
             pace.rates.learn_first_token(cached, tokens, ms)
             cached, computed = cached + tokens, max(0, computed - tokens)
@@ -176,6 +171,13 @@ class Turn:
         pace.rates.runs += 1
         if end.reason in (EndReason.STOP, EndReason.LENGTH):
             habits.learn(self.job.client, self.job.request.max_tokens, end.tokens, uncached)
+
+    def _measure_column(self, end: RunEnd, pace: Pace, total: int, made: int) -> None:
+        """Take a column's share of the slot; what was computed is told of all columns together."""
+        if made > 0 and end.prefill_ms is not None and end.generate_ms is not None:
+            pace.rates.learn_first_token(0, total, end.prefill_ms / end.columns)
+            pace.rates.learn_steps(total, made - 1, end.generate_ms / end.columns)
+            pace.rates.runs += 1
 
     def rate(self) -> float | None:
         """Return the tokens per second after the first; None where there is nothing to divide."""
