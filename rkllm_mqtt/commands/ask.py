@@ -65,7 +65,7 @@ def run(args: Namespace) -> int:
     connection, node = open_node(address)
     with connection, Interruption() as interruption:
         mailbox = Mailbox(address.base, node, args.client or own_name(address))
-        asking = Asking(address, mailbox, new_id(), body)
+        asking = Asking(mailbox, new_id(), body)
         return _Session(args, asking, connection, interruption).run()
 
 

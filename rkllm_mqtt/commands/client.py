@@ -122,7 +122,7 @@ class BackOff:
 class Asking:
     """One request on its way: `steps` drives it, `cancel` ends it early."""
 
-    def __init__(self, address: BrokerAddress, mailbox: Mailbox, request_id: str, body: bytes) -> None:
+    def __init__(self, mailbox: Mailbox, request_id: str, body: bytes) -> None:
         self.exchange = Exchange(request_id)
         self.daemon_online: bool | None = None
         """What the retained status says; None while it says nothing."""
@@ -130,7 +130,6 @@ class Asking:
         """The connection ended; it is being opened again."""
         self.sent = 0
         """How often the request was published."""
-        self._address = address
         self.mailbox = mailbox
         self._body = body
         self._cancelled = False

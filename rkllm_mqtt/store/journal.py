@@ -249,12 +249,8 @@ class Journal:
             lambda connection: conversations.expire(connection, now=self.now(), ttl_s=ttl_s)
         )
 
-    def redeliver(self, seq: int) -> Future[None]:
-        """Put a stored outcome into the outbox again; `NotFinished` when there is none yet."""
-        return self._writer.submit(lambda connection: jobs.set_delivery(connection, seq, Delivery.PENDING))
-
     def delivered(self, seq: int, delivery: Delivery) -> Future[None]:
-        """Note the broker's word on an outcome: DONE or REFUSED."""
+        """Note the broker's word on an outcome, DONE or REFUSED; `NotFinished` when there is none yet."""
         return self._writer.submit(lambda connection: jobs.set_delivery(connection, seq, delivery))
 
     def recover(self) -> Future[Recovered]:

@@ -228,7 +228,7 @@ def test_a_broker_that_restarts_does_not_lose_the_question(brokers: Any, base: s
     responder_type = request.getfixturevalue("responder_type")
     first = responder_type(port, base)
     address = BrokerAddress(port=port, base=base)
-    asking = Asking(address, Mailbox(base, "board", "me"), new_id(), encode({"prompt": "hi"}))
+    asking = Asking(Mailbox(base, "board", "me"), new_id(), encode({"prompt": "hi"}))
     accepted = threading.Event()
     first.answer = lambda asked: (first.accept(asked), accepted.set())
     with Connection(address) as connection, Interruption() as wake:

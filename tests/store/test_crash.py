@@ -89,7 +89,6 @@ async def test_a_crash_between_any_two_operations_leaves_exactly_what_was_acknow
             lambda: journal.finish(1, JobEvent.COMPLETED, b"one", Delivery.PENDING),
             lambda: journal.finish(2, JobEvent.CANCEL_CONFIRMED, b"two", Delivery.NONE),
             lambda: journal.delivered(1, Delivery.DONE),
-            lambda: journal.redeliver(1),
             lambda: journal.set_last("rock", "kitchen", 9.0),
             lambda: journal.set_meta("uid", "x"),
             lambda: journal.purge(journal.now() + 1),

@@ -66,20 +66,18 @@ async def test_running_jobs_wait_again_after_a_restart_with_attempt_and_cancel_k
     assert recovered.undelivered == [pending]
 
 
-async def test_the_outbox_empties_by_the_brokers_word_and_fills_by_a_resend(
-    opened, new_job, admitted, finished
-):
+async def test_the_outbox_empties_by_the_brokers_word(opened, new_job, admitted, finished):
     async with opened() as journal:
         seq = await finished(journal, new_job("a"))
         await journal.delivered(seq, Delivery.REFUSED)
         assert (await journal.recover()).undelivered == []
-        await journal.redeliver(seq)
+        await journal.delivered(seq, Delivery.PENDING)
         assert (await journal.recover()).undelivered == [seq]
         await journal.delivered(seq, Delivery.DONE)
         assert (await journal.record(seq)).delivery is Delivery.DONE
         waiting = await admitted(journal, new_job("b"))
         with pytest.raises(NotFinished):
-            await journal.redeliver(waiting.seq)
+            await journal.delivered(waiting.seq, Delivery.DONE)
 
 
 async def test_only_an_unfinished_job_takes_another_address_or_a_cancel(opened, new_job, admitted, finished):
