@@ -17,6 +17,7 @@ from rkllm_mqtt.core.pace import Pace, common_prefix
 from rkllm_mqtt.core.rates import Rates
 from rkllm_mqtt.core.seeds import Seed, seed_of
 from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.knowledge import Knowledge
 from rkllm_mqtt.outlooks import Outlooks
 from rkllm_mqtt.residence import LOADS_KEY
 from rkllm_mqtt.runtime.run import RunEnd
@@ -46,6 +47,8 @@ class Scheduler:
         self._in_kv: ChatRequest | None = None
         self._last_prompt = ""
         self._last_lora: str | None = None
+        self.knowledge = Knowledge(slot, journal)
+        """Of the runtime's KV cache and prompt-cache files."""
         self._columns: list[Turn] = []
         """Those of the batches in the slot."""
         self._resumed: set[str] = set()
@@ -126,6 +129,7 @@ class Scheduler:
     async def keep(self) -> None:
         """Store what has been learned."""
         self._unkept = 0
+        await self.knowledge.keep()
         await self._journal.set_meta(LOADS_KEY, json.dumps(self._slot.loads.to_json()))
         for model in self._resumed:
             pace, key = self.paces[model], self._key(model)
@@ -163,8 +167,16 @@ class Scheduler:
         self._unkept += 1
         if end.reuse is not None:
             self.reuse[model] = end.reuse
+            self.knowledge.learn(model, **self._told_by_chunks(end.reuse))
         elif turn.run.order.chunks and not end.chunks and end.tokens:
             self.reuse[model] = False  # the runtime does not say
+
+    def _told_by_chunks(self, reuse: bool) -> dict[str, bool]:
+        """Return the facts that the chunks of a prompt tell; where runs have no limit, they are aborted."""
+        if self._slot.facts.capabilities.get("per_run_max_new_tokens"):
+            return {"reuses_finished": reuse}
+        # What an aborted run leaves, a finished one leaves too; the contrary nobody knows.
+        return {"reuses_aborted": reuse} | ({"reuses_finished": True} if reuse else {})
 
     def _resume(self, model: str) -> None:
         """Take up what an earlier process learned, once the runtime is known."""

@@ -98,6 +98,11 @@ class Slot:
         return self._wanted
 
     @property
+    def loaded_from(self) -> list[Any]:
+        """Return what tells the loaded model file and runtime from any other, as JSON has it."""
+        return [*(list(stamp) for stamp in self._loaded_stamp), self.facts.version]
+
+    @property
     def pid(self) -> int | None:
         """Return the worker's process id."""
         return self._worker.pid if self._worker and not self._worker.gone.done() else None

@@ -1,0 +1,89 @@
+"""What is known of the runtime's KV cache and prompt-cache files for each model, kept in the journal.
+
+Rule 1: facts belong to one model file and one runtime; with another file or release nothing is known.
+Rule 2: of a model that is not in the slot the last known facts are told: they are checked at its load.
+Rule 3: a probe that did not come to an end is counted before it begins, so that no crash, not even one of the
+    board, lets it begin again and again.
+"""
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rkllm_mqtt.core.cachefacts import CacheFacts
+from rkllm_mqtt.runtime.slot import Slot
+from rkllm_mqtt.store.journal import Journal
+
+
+@dataclass(slots=True)
+class _Known:
+    of: list[Any]
+    """The model file and the runtime: what was loaded."""
+    facts: CacheFacts = field(default_factory=CacheFacts)
+    begun: dict[str, int] = field(default_factory=dict)
+    """How often each step of the probe began and did not end."""
+    done: list[str] = field(default_factory=list)
+    """Steps of the probe that have ended."""
+
+
+class Knowledge:
+    """The facts of each model, and how far their probe has come."""
+
+    def __init__(self, slot: Slot, journal: Journal) -> None:
+        """Take up what an earlier process learned.
+
+        Args:
+            slot: Says what is loaded.
+            journal: Open.
+        """
+        self._slot = slot
+        self._journal = journal
+        self._changed: set[str] = set()
+        self._known = {model_id: _read(journal.meta.get(_key(model_id), "")) for model_id in slot.model_ids}
+
+    def facts_of(self, model_id: str) -> CacheFacts:
+        """Return what is known of a configured model; what is unprobed is None, and pessimistic."""
+        return self._look(model_id).facts
+
+    def learn(self, model_id: str, **found: Any) -> None:
+        """Take facts of the loaded model by the names of their fields, from a probe or from a real run."""
+        known = self._look(model_id)
+        facts = replace(known.facts, **found)
+        if facts != known.facts:
+            known.facts = facts
+            self._changed.add(model_id)
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Return whether something is to be stored."""
+        return bool(self._changed)
+
+    async def keep(self) -> None:
+        """Store what has changed."""
+        changed, self._changed = self._changed, set()
+        for model_id in changed:
+            known = self._known[model_id]
+            kept = {"of": known.of, "facts": known.facts.to_json(), "begun": known.begun, "done": known.done}
+            await self._journal.set_meta(_key(model_id), json.dumps(kept))
+
+    def _look(self, model_id: str) -> _Known:
+        """Return what is known, of what is loaded when this model is."""
+        known = self._known[model_id]
+        if self._slot.loaded == model_id and known.of != (loaded := self._slot.loaded_from):
+            known = self._known[model_id] = _Known(loaded)
+        return known
+
+
+def _key(model_id: str) -> str:
+    return f"facts:{model_id}"
+
+
+def _read(text: str) -> _Known:
+    """Return what `keep` wrote; nothing known for anything else."""
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        kept = json.loads(text)
+        begun = {str(step): int(count) for step, count in kept["begun"].items()}
+        done = [str(step) for step in kept["done"]]
+        return _Known(list(kept["of"]), CacheFacts.from_json(kept["facts"]), begun, done)
+    return _Known([])
