@@ -24,6 +24,7 @@ from rkllm_mqtt.handover import Handover
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.outcomes import Outcomes
+from rkllm_mqtt.priming import Priming
 from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.residence import Residence
 from rkllm_mqtt.runtime.run import RunEnd
@@ -102,6 +103,8 @@ class Dispatcher:
         self._handover = Handover(
             config, slot, orders, scheduler, send=send, on_token=lambda: self._on_token()
         )
+        self.priming = Priming(slot, scheduler.follow_prime, self.wake)
+        """What the idle slot computes; others add their sources."""
         self._collector = Collector(live, journal.now, self.wake)
         self._collector.window_s = config.runtime.batch_window_ms / 1000
         self._stays = Stays(
@@ -219,6 +222,7 @@ class Dispatcher:
         What the disk does not take in time was shown to nobody: it is computed again after the start.
         """
         self.stopping = True
+        self.priming.give_way()
         for turn in self._turns[1:]:
             turn.run.revoke()
         ends = [turn.run.ended for turn in self._turns]
@@ -253,6 +257,7 @@ class Dispatcher:
             if job is None:
                 if not self._turns:
                     self._residence.rest()
+                    self.priming.idle()
                 return
             if policy.is_expired(job, self._journal.now()):
                 self.expire(job)
@@ -320,6 +325,7 @@ class Dispatcher:
     def _keep_turns(self, turns: list[Turn]) -> list[Turn]:
         self._turns += turns
         self._residence.stay()
+        self.priming.give_way()
         for turn in turns:
             turn.run.ended.add_done_callback(self._run_ended)
         return turns

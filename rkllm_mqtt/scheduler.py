@@ -20,7 +20,7 @@ from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.knowledge import Knowledge
 from rkllm_mqtt.outlooks import Outlooks
 from rkllm_mqtt.residence import LOADS_KEY
-from rkllm_mqtt.runtime.run import RunEnd
+from rkllm_mqtt.runtime.run import EndReason, Run, RunEnd
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
 from rkllm_mqtt.turn import Turn
@@ -110,6 +110,16 @@ class Scheduler:
             lambda started: None if started.cancelled() else self._policy.begin(turn.job, self._journal.now())
         )
         turn.run.ended.add_done_callback(lambda _: self._settle(turn))
+
+    def follow_prime(self, run: Run) -> None:
+        """Remember what a prime run leaves in the KV cache."""
+        order = run.order
+        self.cached_chars(order.prompt, order.lora.id if order.lora else None)
+        run.ended.add_done_callback(self._settle_prime)
+
+    def _settle_prime(self, ended: "asyncio.Future[RunEnd]") -> None:
+        if ended.cancelled() or ended.exception() is not None or ended.result().reason is not EndReason.STOP:
+            self.forget_cache()
 
     def forget_cache(self) -> None:
         """Nothing is in the KV cache any more."""

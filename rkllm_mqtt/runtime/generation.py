@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ _FRAME_INTERVAL_S = 0.001
 
 _ANEW = 1.5
 """A second chunk that computes so much more than the first was computed from the beginning."""
+_TELLING = 16
+"""Tokens of a first chunk, below which it tells nothing."""
 
 
 def sampling_of(order: Frame, capabilities: rkllmrt.Capabilities) -> rkllmrt.Sampling | None:
@@ -32,6 +35,17 @@ def load_adapter(model: rkllmrt.Model, order: Frame) -> None:
     lora = order["lora"]
     if lora is not None and lora["id"] not in model.loras:
         model.load_lora(Path(lora["file"]), lora["id"], lora["scale"])
+
+
+def restore(model: rkllmrt.Model, path: str) -> Frame:
+    """Load a prompt-cache file; return what is told of it, a failure included: the run goes on without it."""
+    began = time.monotonic()
+    message = ""
+    try:
+        model.load_prompt_cache(Path(path))
+    except rkllmrt.RkllmError as exc:
+        message = str(exc) or type(exc).__name__
+    return {"ok": not message, "ms": (time.monotonic() - began) * 1000, "message": message}
 
 
 class Generation:
@@ -53,6 +67,9 @@ class Generation:
         self._silent = 0
         self._chunks: list[tuple[int, float]] = []
         self._reuse: bool | None = None
+        self._saved: tuple[int, float] | None = None
+        self._computes_from = 0.0
+        self._chunk_token_at: float | None = None
         self._yielding = False
         self._late = threading.Event()
         self._flusher: threading.Thread | None = None
@@ -93,7 +110,7 @@ class Generation:
 
     def run(self) -> Frame:
         """Run to the end and return the `done` frame; every other frame is sent on the way."""
-        began = time.monotonic()
+        began = self._computes_from = time.monotonic()
         try:
             end = self._generate()
         finally:
@@ -111,9 +128,10 @@ class Generation:
             "reuse": self._reuse,
             "repeated": self._text.repeated,
             "run_ms": (ended - began) * 1000,
-            "prefill_ms": None if first is None else (first - began) * 1000,
+            "prefill_ms": None if first is None else (first - self._computes_from) * 1000,
             "generate_ms": None if first is None else (ended - first) * 1000,
             "written": self._text.written,
+            "saved": self._saved,
             **end,
         }
 
@@ -126,9 +144,12 @@ class Generation:
             load_adapter(self._model, self._order)
         except rkllmrt.RkllmError as exc:
             return {"reason": "adapter", "message": f"the adapter {self._lora!r}: {exc}", "hint": exc.hint}
+        self._restore()
         try:
             if not self._compute_chunks():
                 return {"reason": self._reason}
+            if self._order["prime"]:
+                return self._compute_whole()
             outcome = self._enter(self._order["prompt"])
             made = outcome.tokens
             if self._text.thought_out and self._reason is None:
@@ -153,9 +174,40 @@ class Generation:
             "memory_mb": None if perf is None else perf.memory_usage_mb,
         }
 
+    def _restore(self) -> None:
+        """Load the prompt-cache file of the order; the daemon is told at once: who dies in a load names the file."""
+        if self._order["restore"] is not None and self._reason is None:
+            told = restore(self._model, self._order["restore"])
+            self._computes_from = time.monotonic()
+            self._send({"t": "restored", "gen": self.number, **told})
+
+    def _compute_whole(self) -> dict[str, Any]:
+        """Compute the whole prompt of a prime run, and leave its prompt-cache file."""
+        save = self._order["save"]
+        params = replace(self._chunk_params, save_prompt_cache=None if save is None else Path(save))
+        began = time.monotonic()
+        outcome = self._model.generate(rkllmrt.PromptInput(self._order["prompt"]), params, self._on_chunk)
+        ended = time.monotonic()
+        if outcome.saved_prompt_cache is not None:  # it is written behind the first token
+            saved_ms = (ended - (self._chunk_token_at or ended)) * 1000
+            self._saved = outcome.saved_prompt_cache.stat().st_size, saved_ms
+            ended -= saved_ms / 1000
+        perf = outcome.perf
+        if perf is not None and self._reason is None:
+            self._chunks.append((perf.prefill_tokens, (ended - began) * 1000))
+        return {
+            "reason": self._reason or "stop",
+            "computed_tokens": None if perf is None else sum(computed for computed, _ in self._chunks),
+            "memory_mb": None if perf is None else perf.memory_usage_mb,
+        }
+
+    @property
+    def _chunk_params(self) -> rkllmrt.RunParams:
+        return rkllmrt.RunParams(max_new_tokens=1 if self._library_limits else None, lora_name=self._lora)
+
     def _compute_chunks(self) -> bool:
         """Compute the beginnings of the prompt one by one; False when the run was ended between two."""
-        params = rkllmrt.RunParams(max_new_tokens=1 if self._library_limits else None, lora_name=self._lora)
+        params = self._chunk_params
         for chars in self._order["chunks"]:
             began = time.monotonic()
             prompt = rkllmrt.PromptInput(self._order["prompt"][:chars])
@@ -168,13 +220,15 @@ class Generation:
             self._chunks.append((outcome.perf.prefill_tokens, ms))
             if len(self._chunks) == 2:
                 (first, _), (second, _) = self._chunks
-                self._reuse = second < _ANEW * first
+                # Of a first chunk that was in the cache already there is nothing to compare with.
+                self._reuse = second < _ANEW * first if first >= _TELLING else None
             if self._reuse is False:
                 break
         return True
 
     def _on_chunk(self, _raw: bytes | None, _token_id: int) -> None:
         """The first token of a chunk ends it; it means nothing."""
+        self._chunk_token_at = time.monotonic()
         if self._reason is not None or not self._library_limits:
             self._model.abort()
 

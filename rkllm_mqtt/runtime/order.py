@@ -93,8 +93,14 @@ class RunOrder:
     chunks: tuple[int, ...] = ()
     """Beginnings of the prompt, in characters, that are computed one by one before it."""
     lora: LoraOrder | None = None
+    prime: bool = False
+    """Only compute the prompt, so that it is in the KV cache: there is no answer, `max_tokens` says nothing."""
+    restore: str | None = None
+    """Prompt-cache file that is loaded before anything is computed; without it the run is computed all the same."""
+    save: str | None = None
+    """Of a prime run: the prompt-cache file that it leaves, which holds this prompt and nothing else."""
     first_token_limit_s: float = 60
-    """Longest silence before the first token."""
+    """Longest silence before the first token, and of a restore before that."""
 
     def frame(self, generation: int) -> Mapping[str, Any]:
         """Return the `run` frame."""
@@ -115,7 +121,30 @@ class RunOrder:
             "carried_tokens": self.carried_tokens,
             "chunks": self.chunks,
             "lora": None if self.lora is None else asdict(self.lora),
+            "prime": self.prime,
+            "restore": self.restore,
+            "save": self.save,
         }
+
+
+def prime_order(
+    prompt: str,
+    *,
+    chunks: tuple[int, ...] = (),
+    lora: LoraOrder | None = None,
+    restore: str | None = None,
+    save: str | None = None,
+) -> RunOrder:
+    """Return the order of a run that only computes a prompt.
+
+    Args:
+        prompt: The beginning of prompts to come, whole.
+        chunks: Where it can be stopped, characters.
+        lora: The adapter that computes it.
+        restore: Prompt-cache file to begin with.
+        save: Prompt-cache file to leave.
+    """
+    return RunOrder(prompt, 1, chunks=chunks, lora=lora, prime=True, restore=restore, save=save)
 
 
 def find_library(config: Config) -> Path | None:

@@ -63,6 +63,10 @@ class RunEnd:
     """Tokens that had been made before and were made again."""
     message: str = ""
     hint: str = ""
+    saved_bytes: int | None = None
+    """Of the prompt-cache file that was asked for; None where there is none."""
+    save_ms: float = 0.0
+    """What it took to write it; `run_ms` contains it."""
     written: str | None = None
     """What the model wrote in this run, thoughts and marks of calls included, up to the family's stop; None
     where it is the text that was shown, or the worker is gone."""
@@ -76,20 +80,33 @@ class RunEnd:
         """
         times = {name: _number(frame.get(name), name) for name in ("prefill_ms", "generate_ms")}
         computed = _number(frame.get("computed_tokens"), "computed_tokens")
+        saved = None if frame.get("saved") is None else _pair(frame["saved"])
         return cls(
             EndReason(frame["reason"]),
             int(_number(frame.get("tokens"), "tokens") or 0),
             _number(frame.get("run_ms"), "run_ms") or 0.0,
             **times,
             computed_tokens=None if computed is None else int(computed),
-            chunks=tuple(_chunk(chunk) for chunk in frame.get("chunks", ())),
+            chunks=tuple(_pair(chunk) for chunk in frame.get("chunks", ())),
             reuse=frame.get("reuse"),
             columns=int(_number(frame.get("columns"), "columns") or 1),
             repeated=int(_number(frame.get("repeated"), "repeated") or 0),
             message=str(frame.get("message", "")),
             hint=str(frame.get("hint", "")),
+            saved_bytes=saved[0] if saved else None,
+            save_ms=saved[1] if saved else 0.0,
             written=None if frame.get("written") is None else str(frame["written"]),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What became of the load of a prompt-cache file."""
+
+    ok: bool
+    ms: float
+    message: str = ""
+    """Why it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +150,8 @@ class Run:
         """Seconds of the event loop's clock."""
         self.stalled: str | None = None
         """Why the watch ended the run; None when it did not."""
+        self.restored: Restored | None = None
+        """How the load of its prompt-cache file went; None where it has none, or the load is not over."""
         self.timed_out = False
         """The watch ended it because the whole run took too long, not because the library was silent."""
         self._watch = watch
@@ -156,6 +175,11 @@ class Run:
     def aborting(self) -> bool:
         """Return whether the worker was told to end the run."""
         return self._aborting
+
+    @property
+    def restoring(self) -> bool:
+        """Return whether the library loads its prompt-cache file, or was lost in that."""
+        return self.order.restore is not None and self.started_at is not None and self.restored is None
 
     def expect_start(self) -> None:
         """Nothing is before it in the worker any more: a worker that does not begin it now hangs."""
@@ -219,6 +243,11 @@ class Run:
                     self._on_pieces(frame["d"], self.tokens)
                 else:
                     self._behind_abort += frame["d"]
+            case "restored":
+                ms = _number(frame.get("ms"), "the time of a load") or 0.0
+                self.restored = Restored(frame["ok"] is True, ms, str(frame.get("message", "")))
+                if not self._aborting:
+                    self._arm(self.order.first_token_limit_s)
             case "resumed":  # with a longer prompt, of which the library may have to compute all
                 self._in_prefill = True
                 if not self._aborting:
@@ -291,9 +320,10 @@ def _texts(values: Sequence[object]) -> list[str]:
     return texts
 
 
-def _chunk(values: Sequence[object]) -> tuple[int, float]:
-    computed, ms = values
-    return int(_number(computed, "a chunk's tokens") or 0), _number(ms, "a chunk's time") or 0.0
+def _pair(values: Sequence[object]) -> tuple[int, float]:
+    """Return a count and the milliseconds that it took."""
+    count, ms = values
+    return int(_number(count, "a count") or 0), _number(ms, "its time") or 0.0
 
 
 def _number(value: object, name: str) -> float | None:

@@ -120,6 +120,9 @@ def test_a_run_says_everything_that_the_worker_needs():
         "carried_tokens": 0,
         "chunks": (),
         "lora": None,
+        "prime": False,
+        "restore": None,
+        "save": None,
     }
     calls = CallOrder({"on": {"type": "object"}}, "<tool_call>\n", True)
     assert RunOrder("hi", 7, calls=calls).frame(12)["calls"] == {

@@ -16,12 +16,12 @@ DONE = {"t": "done", "gen": 7, "reason": "stop", "tokens": 2, "run_ms": 5.0}
 class Watched:
     """A run whose worker is played by the test; silence 2 s, whole run 100 s, grace 5 s, prefill 10 s."""
 
-    def __init__(self, *, first_token_limit_s=10.0, whole_s=100.0):
+    def __init__(self, *, first_token_limit_s=10.0, whole_s=100.0, restore=None):
         self.loop = asyncio.get_running_loop()
         self.commands = []
         self.kills = []
         self.pieces = []
-        order = RunOrder("hi", 10, first_token_limit_s=first_token_limit_s)
+        order = RunOrder("hi", 10, restore=restore, first_token_limit_s=first_token_limit_s)
         self.run = Run(7, order, Watch(2.0, whole_s, 5.0), self.take, self.command, self.kill)
 
     def take(self, pieces, tokens):
@@ -234,6 +234,8 @@ async def test_a_revoke_is_only_a_wish():
         {"t": "done", "reason": "stop", "run_ms": float("nan")},
         {"t": "done", "reason": "stop", "prefill_ms": -1},
         {"t": "done", "reason": "stop", "computed_tokens": 2**80},
+        {"t": "done", "reason": "stop", "saved": [-1, 2]},
+        {"t": "restored", "ok": True, "ms": "long"},
         {"t": "done"},
         {"t": "tokens", "n": [1], "d": []},
         {"t": "tokens", "n": 1},
@@ -274,3 +276,34 @@ async def test_the_silence_between_tokens_counts_again_behind_the_longer_prompt(
     watched.tokens(2, "b")
     await asyncio.sleep(3)
     assert watched.commands == [(7.0, ABORT)]
+
+
+@in_virtual_time
+async def test_a_restore_has_a_clock_of_its_own_in_front_of_the_prefill():
+    watched = Watched(restore="/cache/prefix")
+    assert not watched.run.restoring
+    watched.start()
+    assert watched.run.restoring
+    await asyncio.sleep(9)
+    watched.run.take({"t": "restored", "gen": 7, "ok": True, "ms": 9000.0, "message": ""})
+    assert not watched.run.restoring
+    await asyncio.sleep(9)
+    assert watched.commands == []
+    watched.run.take(DONE | {"saved": [4096, 2.5]})
+    end = await watched.run.ended
+    assert (end.saved_bytes, end.save_ms) == (4096, 2.5)
+
+
+@in_virtual_time
+async def test_a_worker_that_is_lost_in_a_restore_can_be_told_from_one_that_is_lost_later():
+    watched, later = Watched(restore="/cache/prefix"), Watched(restore="/cache/prefix")
+    watched.start()
+    watched.run.lost(SlotLost("gone"))
+    assert watched.run.restoring
+    later.start()
+    later.run.take({"t": "restored", "gen": 7, "ok": False, "ms": 1.0, "message": "refused"})
+    later.run.lost(SlotLost("gone"))
+    assert not later.run.restoring
+    for one in (watched, later):
+        with pytest.raises(SlotLost):
+            await one.run.ended

@@ -1,0 +1,98 @@
+"""Work for the idle slot: prompts that are computed, restored or saved because somebody will need them.
+
+Rule 1: nothing is begun while a job waits, runs or is staged, nor before the slot was idle for a moment.
+Rule 2: a job that comes ends it at its next chunk; the job is staged behind it meanwhile.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rkllm_mqtt.core.errors import SlotLost
+from rkllm_mqtt.runtime.order import RunOrder
+from rkllm_mqtt.runtime.run import Run, RunEnd
+from rkllm_mqtt.runtime.slot import Slot
+
+_IDLE_S = 0.15
+"""A question often follows right behind an answer; it shall not meet work of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prime:
+    """A prompt that is to be computed in an idle slot."""
+
+    order: RunOrder
+    """Of a prime run for the loaded model."""
+    ended: Callable[[Run, RunEnd | None], None] = lambda _run, _end: None
+    """Called when it has ended, also before its time; None: the worker was lost."""
+
+
+Source = Callable[[], Prime | None]
+"""Says what is worth computing now; None: nothing."""
+
+
+class Priming:
+    """At most one prime run, in a slot that is idle."""
+
+    def __init__(self, slot: Slot, follow: Callable[[Run], None], wake: Callable[[], None]) -> None:
+        """Keep the arguments.
+
+        Args:
+            slot: Takes the runs.
+            follow: Called with each run that was handed to the worker.
+            wake: Lets the dispatcher look whether the slot is idle.
+        """
+        self._slot = slot
+        self._follow = follow
+        self._wake = wake
+        self._run: Run | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_due = False
+        self.sources: list[Source] = []
+        """Asked in this order."""
+        self.slot_s = 0.0
+        """Slot time that prime runs have used."""
+
+    @property
+    def busy(self) -> bool:
+        """Return whether a prime run is in the worker."""
+        return self._run is not None
+
+    def idle(self) -> None:
+        """The dispatcher has nothing to do: begin something when that was so for a moment."""
+        if self._run is not None or not self.sources or not self._slot.room or self._slot.columns > 1:
+            return
+        if self._is_due:
+            self._is_due = False
+            self._begin()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_IDLE_S, self._fall_due)
+
+    def give_way(self) -> None:
+        """A job is there: begin nothing, and end what has begun."""
+        self._is_due = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._run is not None:
+            self._run.abort()
+
+    def _fall_due(self) -> None:
+        self._timer, self._is_due = None, True
+        self._wake()
+
+    def _begin(self) -> None:
+        prime = next((found for source in self.sources if (found := source()) is not None), None)
+        if prime is None:
+            return
+        run = self._run = self._slot.submit(prime.order, lambda _pieces, _tokens: None)
+        run.ended.add_done_callback(lambda ended: self._end(prime, run, ended))
+        self._follow(run)
+
+    def _end(self, prime: Prime, run: Run, ended: "asyncio.Future[RunEnd]") -> None:
+        self._run = None
+        end = None if ended.cancelled() or isinstance(ended.exception(), SlotLost) else ended.result()
+        if end is not None:
+            self.slot_s += end.run_ms / 1000
+        prime.ended(run, end)
+        self._wake()

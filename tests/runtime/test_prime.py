@@ -1,0 +1,117 @@
+"""A prime run computes a prompt for later, can be stopped between two chunks, and leaves or loads a file of it."""
+
+import pytest
+
+SYSTEM = "<|im_start|>system\n" + "The window in the kitchen is open. " * 100 + "<|im_end|>\n"
+CHAT = SYSTEM + "<|im_start|>user\nsay: fine.<|im_end|>\n<|im_start|>assistant\n"
+OTHER = (
+    "<|im_start|>user\n"
+    + "Something else altogether. " * 40
+    + "say: other<|im_end|>\n<|im_start|>assistant\n"
+)
+CUTS = (1000, 2000, 3000)
+
+
+@pytest.fixture
+def worker_of(worker, model):
+    """Load a simulated model of one's own."""
+    return lambda *lines, version="1.3.1": worker(model(*lines), version=version).ready()
+
+
+def test_a_prime_run_answers_nothing_and_the_next_run_computes_only_the_rest(worker_of):
+    live = worker_of()
+    told = live.ask(SYSTEM, prime=True)
+    assert (told.reason, told.tokens, told.frames) == ("stop", 0, [])
+    assert told.done["computed_tokens"] > 300
+    asked = live.ask(CHAT)
+    assert asked.text == "fine."
+    assert asked.done["computed_tokens"] < 20
+
+
+def test_its_chunks_are_told_one_by_one_the_whole_prompt_being_the_last(worker_of):
+    done = worker_of().ask(SYSTEM, prime=True, chunks=CUTS).done
+    assert len(done["chunks"]) == 4
+    assert sum(tokens for tokens, _ in done["chunks"]) == done["computed_tokens"]
+
+
+def test_stopped_between_two_chunks_it_says_how_far_it_came(worker_of):
+    live = worker_of("prefill_ms_per_token: 1")
+    order = live.order(SYSTEM, prime=True, chunks=CUTS)
+    live.send(order)
+    assert live.next()["t"] == "started"
+    live.send({"op": "abort", "gen": order["gen"]})
+    done = live.until("done")[-1]
+    assert done["reason"] == "aborted"
+    assert len(done["chunks"]) < 4
+    assert live.ask(CHAT).text == "fine."
+
+
+@pytest.mark.parametrize("version", ["1.1.4", "1.2.3", "1.3.1"])
+def test_every_runtime_computes_it_and_then_answers(worker_of, version):
+    live = worker_of(version=version)
+    assert live.ask(SYSTEM, prime=True, chunks=CUTS).reason == "stop"
+    assert live.ask(CHAT).text == "fine."
+
+
+def test_the_file_that_it_leaves_holds_the_prompt_and_nothing_else(worker_of, tmp_path):
+    live, file = worker_of(), tmp_path / "prefix.cache"
+    done = live.ask(SYSTEM, prime=True, save=str(file)).done
+    saved_bytes, saved_ms = done["saved"]
+    assert saved_bytes == file.stat().st_size
+    assert saved_ms >= 0
+    assert not file.with_name("prefix.cache.part").exists()
+    live.ask(OTHER)
+    told = live.ask(CHAT, restore=str(file))
+    (restored,) = [frame for frame in told.all if frame["t"] == "restored"]
+    assert (restored["ok"], restored["message"]) == (True, "")
+    assert told.text == "fine."
+    assert told.done["computed_tokens"] < 20
+
+
+def test_the_time_of_a_restore_is_told_apart_from_that_of_the_prefill(worker_of, tmp_path):
+    live, file = worker_of("cache_load_mb_s: 200"), tmp_path / "prefix.cache"
+    live.ask(SYSTEM, prime=True, save=str(file))
+    told = live.ask(CHAT, restore=str(file))
+    (restored,) = [frame for frame in told.all if frame["t"] == "restored"]
+    assert restored["ms"] > 40
+    assert told.done["run_ms"] >= restored["ms"] + told.done["prefill_ms"]
+
+
+@pytest.mark.parametrize("fate", ["missing", "damaged", "truncated", "of another model", "unreadable"])
+def test_a_file_that_cannot_be_loaded_costs_nothing_but_its_help(worker_of, tmp_path, fate, worker, model):
+    file = tmp_path / "prefix.cache"
+    live = worker_of()
+    live.ask(SYSTEM, prime=True, save=str(file))
+    if fate == "missing":
+        file.unlink()
+    elif fate == "damaged":
+        file.write_bytes(b"\0" * file.stat().st_size)
+    elif fate == "truncated":
+        file.write_bytes(file.read_bytes()[:1000])
+    elif fate == "of another model":
+        live = worker(model("name: other", name="other.sim")).ready()
+    else:
+        file.unlink()
+        file.mkdir()
+    live.ask(OTHER)
+    told = live.ask(CHAT, restore=str(file))
+    (restored,) = [frame for frame in told.all if frame["t"] == "restored"]
+    assert restored["ok"] is False
+    assert restored["message"]
+    assert (told.text, told.reason) == ("fine.", "stop")
+
+
+def test_a_file_that_cannot_be_written_is_said_not_to_be_there(worker_of, tmp_path):
+    told = worker_of().ask(SYSTEM, prime=True, save=str(tmp_path / "missing" / "prefix.cache"))
+    assert (told.reason, told.done["saved"]) == ("stop", None)
+
+
+@pytest.mark.parametrize(("saves", "is_there"), [("yes", True), ("no", False)])
+def test_a_runtime_without_a_limit_for_each_run_saves_only_where_an_aborted_run_does(
+    worker_of, tmp_path, saves, is_there
+):
+    file = tmp_path / "prefix.cache"
+    done = (
+        worker_of(f"aborted_run_saves: {saves}", version="1.2.3").ask(SYSTEM, prime=True, save=str(file)).done
+    )
+    assert file.exists() == (done["saved"] is not None) == is_there
