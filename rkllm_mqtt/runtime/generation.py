@@ -175,7 +175,7 @@ class Generation:
         }
 
     def _restore(self) -> None:
-        """Load the prompt-cache file of the order; the daemon is told at once: who dies in a load names the file."""
+        """Load the prompt-cache file of the order, and tell the daemon that we have survived it."""
         if self._order["restore"] is not None and self._reason is None:
             told = restore(self._model, self._order["restore"])
             self._computes_from = time.monotonic()

@@ -94,9 +94,9 @@ class RunOrder:
     """Beginnings of the prompt, in characters, that are computed one by one before it."""
     lora: LoraOrder | None = None
     prime: bool = False
-    """Only compute the prompt, so that it is in the KV cache: there is no answer, `max_tokens` says nothing."""
+    """Only compute the prompt, so that it is in the KV cache: there is no answer."""
     restore: str | None = None
-    """Prompt-cache file that is loaded before anything is computed; without it the run is computed all the same."""
+    """Prompt-cache file that is loaded first; where that fails the run is computed all the same."""
     save: str | None = None
     """Of a prime run: the prompt-cache file that it leaves, which holds this prompt and nothing else."""
     first_token_limit_s: float = 60

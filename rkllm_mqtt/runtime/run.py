@@ -108,6 +108,16 @@ class Restored:
     message: str = ""
     """Why it failed."""
 
+    @classmethod
+    def of(cls, frame: Frame) -> "Restored":
+        """Return what a `restored` frame tells.
+
+        Raises:
+            ValueError, KeyError: A member is not what it should be.
+        """
+        ms = _number(frame.get("ms"), "the time of a load") or 0.0
+        return cls(frame["ok"] is True, ms, str(frame.get("message", "")))
+
 
 @dataclass(frozen=True, slots=True)
 class Watch:
@@ -230,8 +240,7 @@ class Run:
                 self.started_at = self._loop.time()
                 if not self.started.done():
                     self.started.set_result(None)
-                if not self._aborting:
-                    self._arm(self.order.first_token_limit_s)
+                self._expect_first_token()
             case "tokens":
                 first, self._in_prefill = self._in_prefill, False
                 self.tokens = int(_number(frame["n"], "n") or 0)
@@ -244,19 +253,20 @@ class Run:
                 else:
                     self._behind_abort += frame["d"]
             case "restored":
-                ms = _number(frame.get("ms"), "the time of a load") or 0.0
-                self.restored = Restored(frame["ok"] is True, ms, str(frame.get("message", "")))
-                if not self._aborting:
-                    self._arm(self.order.first_token_limit_s)
+                self.restored = Restored.of(frame)
+                self._expect_first_token()
             case "resumed":  # with a longer prompt, of which the library may have to compute all
                 self._in_prefill = True
-                if not self._aborting:
-                    self._arm(self.order.first_token_limit_s)
+                self._expect_first_token()
             case "done":
                 end = RunEnd.of(frame)
                 if self._behind_abort and end.reason in _WHOLE:  # it ended before the abort reached it
                     self._on_pieces(self._behind_abort, self.tokens)
                 self._finish(end, None)
+
+    def _expect_first_token(self) -> None:
+        if not self._aborting:
+            self._arm(self.order.first_token_limit_s)
 
     def lost(self, error: SlotLost) -> None:
         """The worker is gone."""
