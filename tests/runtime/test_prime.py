@@ -1,4 +1,4 @@
-"""A prime run computes a prompt for later, can be stopped between chunks, leaves a file of it or loads one."""
+"""A prime run computes a prompt for later, can be stopped between chunks, leaves a file or loads one."""
 
 import pytest
 
