@@ -107,7 +107,7 @@ def render_unit(
 
 
 def _source(name: str) -> str:
-    checkout = Path(rkllm_mqtt.__file__).parents[1]
+    checkout = Path(rkllm_mqtt.__file__).resolve().parents[1]
     installed = Path(sysconfig.get_path("data")) / "share" / "rkllm-mqtt"
     for folder in (checkout / "systemd", installed / "systemd"):
         if (folder / name).is_file():
