@@ -3,7 +3,8 @@
 Pure. Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024; here slot time is what is shared.
 
 Rule 1: the client with the least slot time used goes first; of equals the one whose oldest job waits longest.
-Rule 2: who comes back after a pause begins at the present minimum: no credit is saved by not asking.
+Rule 2: who comes new, or back after a pause, begins at the least that any of the others has really used: no
+    credit is saved by not asking, and nobody stands behind work that was never done.
 Rule 3: within a client the order of acceptance holds.
 """
 
@@ -11,6 +12,7 @@ from bisect import bisect_left, insort
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from rkllm_mqtt.core.waiting import Job
 
@@ -87,11 +89,13 @@ class Line:
     order: list[Key] = field(default_factory=list)
     """One entry for each client, sorted: a list beats a tree far beyond any real number of clients."""
     floor_s: float = 0.0
-    """The least slot time of a waiting client, at the last choice: where newcomers begin."""
+    """The least slot time that a client had used when the last job began: newcomers begin here."""
     work_s: float = 0.0
     """Estimated slot time of all waiting jobs."""
     models: Counter[str] = field(default_factory=Counter)
     """How many jobs wait for each model."""
+    _claimed: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """By client: how many jobs it has in the slot, and what they were charged with, seconds."""
     _idle: OrderedDict[str, float] = field(default_factory=OrderedDict)
 
     def __len__(self) -> int:
@@ -185,10 +189,28 @@ class Line:
         queue.used_s += seconds
         insort(self.order, queue.key)
 
+    def claim(self, client: str, cost_s: float) -> None:
+        """Charge a client for a job that goes into the slot what it is estimated to use."""
+        jobs, seconds = self._claimed.get(client, (0, 0.0))
+        self._claimed[client] = jobs + 1, seconds + cost_s
+        self.charge(client, cost_s)
+
+    def settle(self, client: str, cost_s: float, used_s: float) -> None:
+        """Charge what a job has used instead of the `cost_s` that it was claimed with."""
+        jobs, seconds = self._claimed.pop(client, (1, cost_s))
+        if jobs > 1:
+            self._claimed[client] = jobs - 1, seconds - cost_s
+        self.charge(client, used_s - cost_s)
+
     def raise_floor(self) -> None:
-        """Let newcomers begin where the first client stands now; called at each choice."""
-        if self.order:
-            self.floor_s = max(self.floor_s, self.order[0][0])
+        """Let newcomers begin where the least of all clients stands, now that a job begins.
+
+        Only what was used counts, not the estimates of the jobs in the slot: a wrong one would put newcomers
+        behind work that was never done. And only when a job begins: who comes while it is staged goes first.
+        """
+        used = [self.used_s(client) - seconds for client, (_, seconds) in self._claimed.items()]
+        used += islice((used_s for used_s, _, client in self.order if client not in self._claimed), 1)
+        self.floor_s = max(self.floor_s, min(used, default=0.0))
 
     def ahead_of(self, job: Job) -> list[ClientQueue]:
         """Return the clients whose turn comes before the client of a waiting job."""

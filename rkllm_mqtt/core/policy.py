@@ -104,11 +104,10 @@ class Policy:
                 queue.passes += 1
                 queue.passed_s += cost_s
         self._choices[job.priority] = 0 if job is line.oldest else self._choices[job.priority] + 1
-        line.raise_floor()
         self.waiting.remove(job)
         self.advance(now)
         job.charged_s = cost_s
-        line.charge(job.client, cost_s)
+        line.claim(job.client, cost_s)
 
     def enter(self, job: Job, cost_s: float, now: float) -> None:
         """Let a job into an idle slot that never waited."""
@@ -117,13 +116,14 @@ class Policy:
         self.tenancy.hear(job, now)
         self.advance(now)
         job.charged_s = cost_s
-        self.waiting.lines[job.priority].charge(job.client, cost_s)
+        self.waiting.lines[job.priority].claim(job.client, cost_s)
 
     def begin(self, job: Job, now: float) -> None:
         """A job in the slot begins to compute."""
         if self.note:
             self.note("begin", self._number(job), now)
         self.running = job
+        self.waiting.lines[job.priority].raise_floor()
         self.advance(now)
         job.protected = self.reserves.owes(job.priority)
 
@@ -135,7 +135,7 @@ class Policy:
             self.running = None
         self.advance(now)
         self.tenancy.hear(job, now)
-        self.waiting.lines[job.priority].charge(job.client, used_s - job.charged_s + job.load_s)
+        self.waiting.lines[job.priority].settle(job.client, job.charged_s, used_s + job.load_s)
         job.charged_s, job.load_s, job.protected = 0.0, 0.0, False
 
     def move_in(self, model: str, brought_by: Job | None = None) -> None:

@@ -12,7 +12,9 @@ STEPS = st.lists(
         st.tuples(st.just("add"), st.sampled_from(CLIENTS)),
         st.tuples(st.just("take"), st.integers(0, 50)),
         st.tuples(st.just("back"), st.integers(0, 50)),
-        st.tuples(st.just("charge"), st.sampled_from(CLIENTS), st.integers(0, 9)),
+        st.tuples(st.just("claim"), st.sampled_from(CLIENTS), st.integers(0, 9)),
+        st.tuples(st.just("begin")),
+        st.tuples(st.just("settle"), st.integers(0, 9), st.integers(0, 9)),
     ),
     max_size=60,
 )
@@ -32,7 +34,7 @@ def forget(used, floor, waiting):
 
 @given(STEPS)
 def test_the_order_is_that_of_sums_whatever_comes_goes_and_returns(make_job, steps):
-    line, waiting, taken = Line(), [], []
+    line, waiting, taken, slot = Line(), [], [], []
     used, floor = {}, 0.0  # a client that would begin at the floor is not known
     for seq, (what, *details) in enumerate(steps, 1):
         if what == "add" or (what == "back" and taken):
@@ -42,15 +44,25 @@ def test_the_order_is_that_of_sums_whatever_comes_goes_and_returns(make_job, ste
             line.add(job)
             waiting.append(job)
         elif what == "take" and waiting:
-            floor = max(floor, min(used[job.client] for job in waiting))
-            line.raise_floor()
             taken.append(waiting.pop(details[0] % len(waiting)))
             line.remove(taken[-1])
-            forget(used, floor, waiting)
-        elif what == "charge":
+        elif what == "claim":
+            slot.append(details)
             used[details[0]] = used.get(details[0], floor) + details[1]
-            line.charge(*details)
-            forget(used, floor, waiting)
+            line.claim(*details)
+        elif what == "begin":
+            active = {client for client, _ in slot} | {job.client for job in waiting}
+            really = [
+                used.get(client, floor) - sum(cost for other, cost in slot if other == client)
+                for client in active
+            ]
+            floor = max(floor, min(really, default=0.0))
+            line.raise_floor()
+        elif what == "settle" and slot:
+            client, cost = slot.pop(details[0] % len(slot))
+            used[client] = used.get(client, floor) + details[1] - cost
+            line.settle(client, cost, details[1])
+        forget(used, floor, waiting)
         order = naive_order(waiting, used)
         assert [client for _, _, client in line.order] == order
         assert line.first is next(
@@ -71,15 +83,29 @@ def test_a_client_that_paused_begins_where_the_others_are(make_job):
     line = Line()
     line.add(make_job(1, client="busy"))
     for seq in range(2, 6):
+        line.claim("busy", 99.0)  # however wrong an estimate is
         line.raise_floor()
-        line.charge("busy", 10.0)
+        line.settle("busy", 99.0, 10.0)
         line.add(make_job(seq, client="busy"))
+    line.claim("busy", 99.0)
     line.raise_floor()
     line.add(make_job(9, client="newcomer"))
     assert line.used_s("newcomer") == 40.0
-    assert line.first.client == "busy"  # of equals the older job
-    line.charge("busy", 1.0)
     assert line.first.client == "newcomer"
+    line.settle("busy", 99.0, 0.0)
+    assert line.first.client == "busy"  # of equals the older job
+
+
+def test_a_newcomer_begins_behind_no_work_that_was_never_done(make_job):
+    line = Line()
+    for client in ("greedy", "staged"):
+        line.add(make_job(len(line) + 1, client=client))
+        line.charge(client, 7.0)
+    for _ in range(3):  # three in the slot before the first of them begins
+        line.claim("greedy", 500.0)
+    line.claim("staged", 500.0)
+    line.raise_floor()
+    assert line.used_s("newcomer") == 7.0
 
 
 def test_who_used_more_than_the_others_is_not_forgiven_by_leaving(make_job):

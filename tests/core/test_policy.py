@@ -74,6 +74,38 @@ def test_one_who_asks_much_waits_for_those_who_ask_little(policy_of, make_job):
     ]
 
 
+@pytest.mark.parametrize("wrong", [0.1, 1.0, 10.0])
+def test_newcomers_go_before_a_crowd_also_while_its_next_jobs_are_staged(policy_of, make_job, wrong):
+    policy = policy_of(*((NORMAL, "greedy") for _ in range(1000)))
+    running = policy.choose(0.0)
+    policy.claim(running, wrong, 0.0)
+    policy.begin(running, 0.0)
+    staged = policy.choose(0.0)
+    policy.claim(staged, wrong, 0.0)
+    for now in range(1, 5):
+        policy.settle(running, 1.0, float(now))
+        third = policy.choose(float(now))
+        policy.claim(third, wrong, float(now))  # the worker has room, and the second has not begun yet
+        policy.begin(staged, float(now))
+        running, staged = staged, third
+    for seq in range(9):
+        policy.add(make_job(2000 + seq, client=f"modest-{seq}", cost_s=wrong))
+    assert policy.should_replace(staged, 4.5)
+    policy.settle(staged, 0.0, 4.5)
+    policy.add(staged)
+    policy.settle(running, 1.0, 5.0)
+    assert [job.client for job in serve(policy, 10, now=5.0)] == [f"modest-{n}" for n in range(9)] + ["greedy"]
+
+
+def test_a_client_that_comes_back_shares_with_those_who_stayed_and_has_saved_nothing(policy_of, make_job):
+    policy = policy_of((NORMAL, "hall"), *((NORMAL, "kitchen") for _ in range(20)))
+    serve(policy, 10)
+    for seq in range(100, 110):
+        policy.add(make_job(seq, client="hall", cost_s=1.0))
+    ran = [job.client for job in serve(policy, 9, now=10.0)]
+    assert ran[1:] == ["kitchen", "hall"] * 4
+
+
 def test_a_client_pays_what_its_job_used_and_not_what_was_estimated(policy_of):
     policy = policy_of((NORMAL, "hall"), (NORMAL, "hall"), (NORMAL, "attic"), (NORMAL, "attic"))
     job = policy.choose(0.0)
@@ -84,26 +116,27 @@ def test_a_client_pays_what_its_job_used_and_not_what_was_estimated(policy_of):
     assert policy.choose(10.0).client == "hall"
 
 
+def accounts(policy):
+    line = policy.waiting.lines[NORMAL]
+    return dict(line._idle), list(line.order), line.floor_s
+
+
 def test_a_staged_job_gives_way_to_a_higher_class_and_to_a_client_that_used_less(policy_of, make_job):
-    policy = policy_of((NORMAL, "hall"), (NORMAL, "hall"))
-    serve(policy, 1)
-    staged = policy.choose(1.0)
-    policy.claim(staged, 1.0, 1.0)
-    before = dict(policy.waiting.lines[NORMAL]._idle), list(policy.waiting.lines[NORMAL].order)
-    assert not policy.should_replace(staged, 1.0)
-    newcomer = make_job(8, client="attic")
-    policy.add(newcomer)
-    assert policy.should_replace(staged, 1.0) is False  # equals: the older one
-    policy.waiting.lines[NORMAL].floor_s = 0.0
-    policy.remove(newcomer)
-    policy.waiting.lines[NORMAL]._idle.pop("attic", None)
-    policy.add(newcomer)
-    assert policy.should_replace(staged, 1.0)
-    policy.remove(newcomer)
-    policy.add(make_job(9, INTERACTIVE))
-    assert policy.should_replace(staged, 1.0)
-    policy.remove(policy.waiting.lines[INTERACTIVE].first)
-    assert (dict(policy.waiting.lines[NORMAL]._idle), list(policy.waiting.lines[NORMAL].order)) == before
+    policy = policy_of((NORMAL, "hall"), (NORMAL, "hall"), (NORMAL, "hall"))
+    running = policy.choose(0.0)
+    policy.claim(running, 1.0, 0.0)
+    policy.begin(running, 0.0)
+    staged = policy.choose(0.0)
+    policy.claim(staged, 1.0, 0.0)
+    before = accounts(policy)
+    assert not policy.should_replace(staged, 0.5)
+    for other in (make_job(8, client="attic"), make_job(9, INTERACTIVE, "hall")):
+        policy.add(other)
+        assert policy.should_replace(staged, 0.5)
+        policy.remove(other)
+    policy.add(make_job(10, BACKGROUND, "attic"))
+    assert not policy.should_replace(staged, 0.5)
+    assert accounts(policy) == before
 
 
 # preemption
@@ -300,6 +333,7 @@ def test_the_policy_decides_as_the_naive_one(make_job, events):
         seconds = amount / 16  # exact in binary, so that equal sums are equal
         job = policy.choose(now, saving)
         assert job is oracle.choose(now, saving)
+        assert {line: policy.waiting.lines[line].floor_s for line in Priority} == oracle.floor
         if what == "add":
             job = make_job(seq, priority, client, queued_at=now, cost_s=seconds % 3)
             key = priority, client

@@ -52,9 +52,10 @@ def test_a_replay_gives_what_really_taking_the_jobs_gives_and_changes_nothing(ma
     really = []
     while (job := line.first) is not None:
         really.append(job)
-        line.raise_floor()
         line.remove(job)
-        line.charge(job.client, job.cost_s)
+        line.claim(job.client, 0.0)
+        line.raise_floor()
+        line.settle(job.client, 0.0, job.cost_s)
     assert played == really
 
 
