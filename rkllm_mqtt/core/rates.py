@@ -197,9 +197,11 @@ def _solve(rows: Sequence[Vector], weights: Sequence[float]) -> Vector:
 
 
 def _eliminate(matrix: list[list[float]], right: list[float]) -> list[float]:
-    """Solve a positive definite system of at most three equations."""
+    """Solve a positive definite system of at most three equations, each with the seed's weight in it."""
     n = len(right)
     for i in range(n):
+        # Times that are a billion times too long round that weight away.
+        matrix[i][i] = max(matrix[i][i], _TRUST)
         for k in range(i + 1, n):
             share = matrix[k][i] / matrix[i][i]
             right[k] -= share * right[i]

@@ -94,7 +94,9 @@ def test_newcomers_go_before_a_crowd_also_while_its_next_jobs_are_staged(policy_
     policy.settle(staged, 0.0, 4.5)
     policy.add(staged)
     policy.settle(running, 1.0, 5.0)
-    assert [job.client for job in serve(policy, 10, now=5.0)] == [f"modest-{n}" for n in range(9)] + ["greedy"]
+    assert [job.client for job in serve(policy, 10, now=5.0)] == [f"modest-{n}" for n in range(9)] + [
+        "greedy"
+    ]
 
 
 def test_a_client_that_comes_back_shares_with_those_who_stayed_and_has_saved_nothing(policy_of, make_job):

@@ -5,7 +5,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rkllm_mqtt.core.rates import Rates
@@ -82,6 +82,7 @@ def test_the_same_prompt_again_and_again_gives_no_absurd_rates():
 
 
 @given(st.lists(st.tuples(st.integers(0, 9000), st.integers(0, 9000), st.floats(0, 1e6)), max_size=60))
+@example([(0, 0, 363014.0), (0, 309, 0.0078125)])
 def test_whatever_was_seen_more_tokens_never_take_less_time(seen):
     rates = Rates(TRUE)
     for cached, uncached, ms in seen:
