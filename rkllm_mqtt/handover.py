@@ -7,7 +7,6 @@ from typing import Any
 
 from rkllm_mqtt.answer import Answer, Send
 from rkllm_mqtt.config import Config
-from rkllm_mqtt.core.chunks import cuts_of
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.render.errors import RenderError
@@ -64,8 +63,9 @@ class Handover:
         prompt, order = self._orders.make(job)
         rendered = prompt.rendered
         cached_chars = self._scheduler.cached_chars(order.prompt, job.request.lora)
-        chunk = self._scheduler.chunk_chars(job) if rendered.mode != "runtime" else 0
-        chunks = cuts_of(order.prompt, cached_chars, chunk, rendered.specials)
+        chunks = None
+        if rendered.mode != "runtime":  # else a part of the prompt would be a whole message
+            chunks = self._scheduler.chunks(job, order.prompt, cached_chars, rendered.specials)
         limit_s = self._first_token_limit_s(job.request.model, [order])
         answer = self._answer(job)
         order = replace(order, first_token_limit_s=limit_s, chunks=chunks)

@@ -123,11 +123,11 @@ class Outlooks:
     def _left_s(self, turn: Turn) -> float:
         """Return how long a run will still take."""
         run, job, pace = turn.run, turn.job, self._paces[turn.job.request.model]
-        prompt = pace.tokens_of(len(run.order.prompt))
+        prompt = self._estimates.prompt_tokens(job) + run.order.carried_tokens
         answer_s = self._estimates.left_s(job, run.tokens, prompt)
         if run.made or run.started_at is None:
             return answer_s
-        cached = pace.tokens_of(turn.cached_chars)
+        cached = round(prompt * turn.cached_chars / max(1, len(run.order.prompt)))
         first_s = pace.rates.first_token_s(max(0, prompt - cached), cached)
         return max(0.0, first_s - (asyncio.get_running_loop().time() - run.started_at)) + answer_s
 

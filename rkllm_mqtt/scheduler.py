@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.core.chat import ChatRequest
+from rkllm_mqtt.core.chunks import next_cut
 from rkllm_mqtt.core.estimates import Estimates
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.live import LiveJobs
@@ -20,6 +21,7 @@ from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.knowledge import Knowledge
 from rkllm_mqtt.outlooks import Outlooks
 from rkllm_mqtt.residence import LOADS_KEY
+from rkllm_mqtt.runtime.order import ChunkOrder
 from rkllm_mqtt.runtime.run import EndReason, Run, RunEnd
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
@@ -81,14 +83,21 @@ class Scheduler:
         """Return whether the running job must give way; `staged`: an interactive one is behind it."""
         return self._policy.should_preempt(turn.run.made, self._journal.now(), staged=staged)
 
-    def chunk_chars(self, job: Job) -> int:
-        """Return in how long pieces the prompt of a job is computed, characters; 0: in one.
+    def chunks(self, job: Job, prompt: str, cached_chars: int, borders: Sequence[str]) -> ChunkOrder | None:
+        """Return in what pieces the prompt of a job is computed; None: at once.
 
-        Whether this helps is seen at the second piece of the first long prompt.
+        Whether it helps is seen at the second piece of the first long prompt.
         """
-        if job.priority is Priority.INTERACTIVE or self.reuse.get(job.request.model) is False:
-            return 0
-        return self.paces[job.request.model].chars_of(self._chunk_tokens)
+        tokens = self._chunk_tokens
+        if not tokens or job.priority is Priority.INTERACTIVE or self.reuse.get(job.request.model) is False:
+            return None
+        if len(prompt) - cached_chars <= tokens:
+            return None  # no token is longer than its text
+        estimate = self.paces[job.request.model].tokenizer.estimate(prompt[cached_chars:]).tokens
+        chars = round(tokens * (len(prompt) - cached_chars) / max(1, estimate))
+        if next_cut(prompt, cached_chars, chars, borders) is None:
+            return None
+        return ChunkOrder(cached_chars, tokens, chars, tuple(borders))
 
     # what happens
 
@@ -155,7 +164,7 @@ class Scheduler:
     # inside
 
     def _saving(self, job: Job) -> float:
-        return self.estimates.saving_s(job.request, self._in_kv) if self._in_kv else 0.0
+        return self.estimates.saving_s(job, self._in_kv) if self._in_kv else 0.0
 
     def _settle(self, turn: Turn) -> None:
         run, used_s = turn.run, 0.0

@@ -147,12 +147,13 @@ class Turn:
 
     def measure(self, end: RunEnd, pace: Pace, habits: Habits) -> None:
         """Let the rates of the model, and the habits of the client, learn from a run that has ended."""
-        total = pace.tokens_of(len(self.run.order.prompt))
+        prompt = self.run.order.prompt
+        total = pace.tokenizer.estimate(prompt).tokens
         made = end.tokens - self.run.order.carried_tokens
         if end.columns > 1:
             self._measure_column(end, pace, total, made)
             return
-        cached = min(total, pace.tokens_of(self.cached_chars))
+        cached = round(total * self.cached_chars / max(1, len(prompt)))
         computed = end.computed_tokens if end.computed_tokens is not None else total - cached
         cached = max(0, total - computed) if cached else 0
         context, first_ms = cached + computed, end.prefill_ms

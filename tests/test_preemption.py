@@ -130,11 +130,14 @@ async def test_a_long_prompt_gives_way_between_two_chunks_and_is_answered_later(
 @in_loop
 async def test_where_the_cache_does_not_help_chunks_are_given_up(tmp_path, model):
     async with dispatching(tmp_path, model("reuse: no")) as kit:
+        await kit.ask("medium", "The window in the kitchen is open. " * 12 + "say: fine.")
+        await kit.final("medium")
+        assert kit.scheduler.reuse == {}  # one piece says nothing
         long = "The window in the kitchen is open. " * 200 + "say: fine."
         await kit.ask("first", long)
         assert (await kit.final("first"))["text"] == "fine."
         assert kit.scheduler.reuse == {"own": False}
-        assert kit.scheduler.chunk_chars(await kit.ask("second", long)) == 0
+        assert kit.scheduler.chunks(await kit.ask("second", long), long, 0, ()) is None
         assert (await kit.final("second"))["text"] == "fine."
 
 

@@ -4,18 +4,18 @@ from live_dispatcher import dispatching
 from live_slot import MODELS, in_loop
 
 from rkllm_mqtt.priming import Prime
-from rkllm_mqtt.runtime.order import prime_order
+from rkllm_mqtt.runtime.order import ChunkOrder, prime_order
 from rkllm_mqtt.runtime.run import EndReason
 
 PLAIN = MODELS / "plain.sim"
 LONG = "<|im_start|>system\n" + "The window in the kitchen is open. " * 100 + "<|im_end|>\n"
-CUTS = tuple(range(200, 3500, 200))
+CHUNKS = ChunkOrder(start=0, tokens=60, chars=200)
 
 
 class Wished:
     """A source that has so many prompts to compute, and what has become of them."""
 
-    def __init__(self, kit, count=1, chunks=()):
+    def __init__(self, kit, count=1, chunks=None):
         self.left, self.ends, self.runs = count, [], []
         self._chunks = chunks
         self._kit = kit
@@ -51,14 +51,14 @@ async def test_a_job_ends_it_at_its_next_chunk_and_is_answered(tmp_path):
     slow = tmp_path / "slow.sim"
     slow.write_text("rkllm-simulator 1\nprofile: instant\nprefill_ms_per_token: 1\n")
     async with dispatching(tmp_path, slow) as kit:
-        wished = Wished(kit, chunks=CUTS)
+        wished = Wished(kit, chunks=CHUNKS)
         await kit.until(lambda: kit.slot.loaded)
         while not kit.dispatcher.priming.busy:
             await kit.journal.counts()
         await kit.ask("q1")
         assert (await kit.final("q1"))["text"] == "hello"
         assert wished.ends[0].reason in (EndReason.ABORTED, EndReason.REVOKED)
-        assert len(wished.ends[0].chunks) < len(CUTS)
+        assert len(wished.ends[0].chunks) < 10
 
 
 @in_loop
@@ -82,7 +82,7 @@ async def test_while_a_job_runs_or_the_daemon_is_paused_nothing_is_begun(tmp_pat
 @in_loop
 async def test_a_worker_that_is_lost_in_it_is_told_to_who_wished_it(tmp_path):
     async with dispatching(tmp_path, PLAIN) as kit:
-        slow = Wished(kit, chunks=CUTS)
+        slow = Wished(kit, chunks=CHUNKS)
         await kit.until(lambda: kit.slot.loaded)
         while not kit.dispatcher.priming.busy and not slow.ends:
             await kit.journal.counts()

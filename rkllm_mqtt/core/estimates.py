@@ -13,6 +13,7 @@ from rkllm_mqtt.core.waiting import Job
 
 _FRAME_CHARS = 30
 """Of the template, for each message."""
+_FRAME_TOKENS = 6
 _REST = 0.3
 """An answer that is longer than expected goes on for about this share of what it has."""
 _HOPE = 0.5
@@ -32,7 +33,7 @@ class Estimates:
         request = job.request
         pace = self.paces[request.model]
         tokens, uncached = self.habits.expected(job.client, request.max_tokens)
-        prompt = pace.tokens_of(prompt_chars(request)) + job.made
+        prompt = self.prompt_tokens(job) + job.made
         return pace.rates.slot_s(
             prompt, prompt * (1 - uncached), rest_of(tokens, job.made, request.max_tokens)
         )
@@ -43,16 +44,24 @@ class Estimates:
         rest = rest_of(tokens, made, job.request.max_tokens)
         return self.paces[job.request.model].rates.answer_s(context + made, rest)
 
-    def saving_s(self, request: ChatRequest, in_kv: ChatRequest) -> float:
-        """Return what a request saves because another one's prompt is in the KV cache, seconds."""
+    def prompt_tokens(self, job: Job) -> int:
+        """Return about how many tokens the prompt of a job has; it is read once."""
+        if not job.prompt_tokens:
+            tokenizer, messages = self.paces[job.request.model].tokenizer, job.request.messages
+            text = "".join(str(message.get("content") or "") for message in messages)
+            job.prompt_tokens = tokenizer.estimate(text).tokens + _FRAME_TOKENS * len(messages)
+        return job.prompt_tokens
+
+    def saving_s(self, job: Job, in_kv: ChatRequest) -> float:
+        """Return what a job saves because another one's prompt is in the KV cache, seconds."""
+        request = job.request
         if (request.model, request.lora) != (in_kv.model, in_kv.lora):
             return 0.0
-        pace = self.paces[request.model]
-        cached = pace.tokens_of(shared_chars(request, in_kv))
-        if not cached:
+        shared = shared_chars(request, in_kv)
+        if not shared:
             return 0.0
-        prompt = pace.tokens_of(prompt_chars(request))
-        rates = pace.rates
+        prompt, rates = self.prompt_tokens(job), self.paces[request.model].rates
+        cached = round(prompt * min(1.0, shared / prompt_chars(request)))
         return rates.first_token_s(prompt) - rates.first_token_s(max(0, prompt - cached), cached)
 
     def is_known(self, model: str) -> bool:

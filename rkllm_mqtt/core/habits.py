@@ -7,8 +7,6 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 _REMEMBERED_RUNS = 16
-_PRIOR_RUNS = 1.0
-"""So many runs of one's own weigh as much as everybody's mean."""
 _UNKNOWN_TOKENS = 96.0
 
 
@@ -58,7 +56,8 @@ class Habits:
         uncached = self._all.uncached
         habit = self._known.get((client, max_tokens))
         if habit is not None:
-            weight = habit.runs / (habit.runs + _PRIOR_RUNS)
+            # One run of one's own weighs as much as everybody's mean, six nearly all.
+            weight = habit.runs**2 / (habit.runs**2 + 1)
             tokens += weight * (habit.tokens - tokens)
             uncached += weight * (habit.uncached - uncached)
         return min(tokens, max_tokens), uncached

@@ -42,10 +42,6 @@ class Pace:
         """Return the estimated tokens of a text of so many characters."""
         return round(chars / (self.chars_per_token or _UNKNOWN_CHARS_PER_TOKEN))
 
-    def chars_of(self, tokens: int) -> int:
-        """Return the estimated characters of a text of so many tokens."""
-        return round(tokens * (self.chars_per_token or _UNKNOWN_CHARS_PER_TOKEN))
-
     def prefill_s(self, chars: int) -> float:
         """Return the predicted prefill of a prompt when nothing of it is cached, seconds."""
         return self.tokens_of(chars) * (self.prefill_ms_per_token or _UNKNOWN_PREFILL_MS) / 1000

@@ -10,6 +10,7 @@ from typing import Any
 
 import rkllmrt
 from rkllm_mqtt.core.chat import SAMPLING
+from rkllm_mqtt.core.chunks import next_cut
 from rkllm_mqtt.runtime.frames import Frame
 from rkllm_mqtt.runtime.transcript import Transcript
 
@@ -17,9 +18,13 @@ from rkllm_mqtt.runtime.transcript import Transcript
 _FRAME_INTERVAL_S = 0.001
 
 _ANEW = 1.5
-"""A second chunk that computes so much more than the first was computed from the beginning."""
+"""A second chunk with so many more tokens a character than the first was computed from the beginning."""
 _TELLING = 16
 """Tokens of a first chunk, below which it tells nothing."""
+_LEAST_CHUNK = 64
+"""Characters."""
+_GROWTH = 2
+"""A chunk is at most so many times the one before: of that, more may have been cached than was known."""
 
 
 def sampling_of(order: Frame, capabilities: rkllmrt.Capabilities) -> rkllmrt.Sampling | None:
@@ -66,6 +71,7 @@ class Generation:
         self._ending = threading.Lock()
         self._silent = 0
         self._chunks: list[tuple[int, float]] = []
+        self._first_chars = 1
         self._reuse: bool | None = None
         self._saved: tuple[int, float] | None = None
         self._computes_from = 0.0
@@ -206,24 +212,33 @@ class Generation:
         return rkllmrt.RunParams(max_new_tokens=1 if self._library_limits else None, lora_name=self._lora)
 
     def _compute_chunks(self) -> bool:
-        """Compute the beginnings of the prompt one by one; False when the run was ended between two."""
+        """Compute the prompt in pieces but for the last; False when the run was ended between two."""
+        order, whole = self._order["chunks"], self._order["prompt"]
         params = self._chunk_params
-        for chars in self._order["chunks"]:
+        start, chars = (order["start"], order["chars"]) if order else (0, 0)
+        while (cut := next_cut(whole, start, chars, order["borders"] if order else ())) is not None:
             began = time.monotonic()
-            prompt = rkllmrt.PromptInput(self._order["prompt"][:chars])
-            outcome = self._model.generate(prompt, params, self._on_chunk)
+            outcome = self._model.generate(rkllmrt.PromptInput(whole[:cut]), params, self._on_chunk)
             ms = (time.monotonic() - began) * 1000
             if self._reason is not None:
                 return False
             if outcome.perf is None:
                 break  # it does not say what it computed: nobody would notice that it is all in vain
-            self._chunks.append((outcome.perf.prefill_tokens, ms))
+            computed = outcome.perf.prefill_tokens
+            self._chunks.append((computed, ms))
             if len(self._chunks) == 2:
                 (first, _), (second, _) = self._chunks
+                anew = second >= _ANEW * first * (cut - start) / self._first_chars
                 # Of a first chunk that was in the cache already there is nothing to compare with.
-                self._reuse = second < _ANEW * first if first >= _TELLING else None
+                self._reuse = not anew if first >= _TELLING else None
             if self._reuse is False:
                 break
+            if len(self._chunks) == 1:
+                self._first_chars = cut - start
+            # A text of digits has three times the tokens of a text of words.
+            wanted = round((cut - start) * order["tokens"] / max(1, computed))
+            chars = max(_LEAST_CHUNK, min(wanted, _GROWTH * (cut - start)))
+            start = cut
         return True
 
     def _on_chunk(self, _raw: bytes | None, _token_id: int) -> None:

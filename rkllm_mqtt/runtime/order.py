@@ -65,6 +65,20 @@ class LoraOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkOrder:
+    """How a long prompt is computed in pieces, between which the run can give way."""
+
+    start: int
+    """Characters that are cached already, as far as is known."""
+    tokens: int
+    """Of a piece."""
+    chars: int
+    """Of the first piece, as far as is known; the others follow what it turned out to be."""
+    borders: tuple[str, ...] = ()
+    """Strings that begin a message."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunOrder:
     """One run of the slot."""
 
@@ -90,8 +104,8 @@ class RunOrder:
     """Text that the model made in earlier runs, a piece for each token: read again, but not shown again."""
     carried_tokens: int = 0
     """Of `max_tokens`, so many are made."""
-    chunks: tuple[int, ...] = ()
-    """Beginnings of the prompt, in characters, that are computed one by one before it."""
+    chunks: ChunkOrder | None = None
+    """How to compute the prompt in pieces; None: at once."""
     lora: LoraOrder | None = None
     prime: bool = False
     """Only compute the prompt, so that it is in the KV cache: there is no answer."""
@@ -119,7 +133,7 @@ class RunOrder:
             "calls": None if self.calls is None else asdict(self.calls),
             "carried": self.carried,
             "carried_tokens": self.carried_tokens,
-            "chunks": self.chunks,
+            "chunks": None if self.chunks is None else asdict(self.chunks),
             "lora": None if self.lora is None else asdict(self.lora),
             "prime": self.prime,
             "restore": self.restore,
@@ -130,7 +144,7 @@ class RunOrder:
 def prime_order(
     prompt: str,
     *,
-    chunks: tuple[int, ...] = (),
+    chunks: ChunkOrder | None = None,
     lora: LoraOrder | None = None,
     restore: str | None = None,
     save: str | None = None,
@@ -139,7 +153,7 @@ def prime_order(
 
     Args:
         prompt: The beginning of prompts to come, whole.
-        chunks: Where it can be stopped, characters.
+        chunks: How to compute it in pieces, between which it can be stopped.
         lora: The adapter that computes it.
         restore: Prompt-cache file to begin with.
         save: Prompt-cache file to leave.

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rkllm_mqtt.core.chunks import cuts_of
+from rkllm_mqtt.core.chunks import next_cut
+
+
+def cuts_of(prompt, start, chunk, borders=()):
+    cuts = []
+    while (cut := next_cut(prompt, cuts[-1] if cuts else start, chunk, borders)) is not None:
+        cuts.append(cut)
+    return tuple(cuts)
 
 
 @given(st.text("ab \n<|", max_size=400), st.integers(0, 50), st.integers(1, 60))

@@ -23,6 +23,15 @@ def test_a_client_is_told_from_the_others_and_its_short_requests_from_its_long_o
     assert habits.expected("attic", 500)[0] == pytest.approx(20, rel=0.4)
 
 
+def test_after_six_answers_ones_own_length_counts_and_hardly_that_of_the_others():
+    habits = Habits()
+    for _ in range(100):
+        habits.learn("attic", 500, 200, 1.0)
+    for _ in range(6):
+        habits.learn("hall", 500, 10, 1.0)
+    assert habits.expected("hall", 500)[0] == pytest.approx(10, rel=0.6)
+
+
 def test_a_stranger_is_expected_to_be_like_everybody():
     habits = Habits()
     for tokens in (10, 30):

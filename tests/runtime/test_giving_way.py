@@ -2,6 +2,8 @@
 
 import pytest
 
+from rkllm_mqtt.runtime.order import ChunkOrder
+
 ANSWERS = {
     "story 120 tokens": {},
     "count to 40": {},
@@ -116,25 +118,27 @@ def test_a_run_that_has_not_begun_is_taken_back(worker, slow):
     assert live.until("done", second["gen"])[-1]["reason"] == "revoked"
 
 
+CHUNKS = ChunkOrder(start=0, tokens=200, chars=1000)
 LONG = chat("The window in the kitchen is open. " * 100 + "say: fine.")
 
 
 def test_a_long_prompt_is_computed_in_chunks_each_on_the_one_before(worker, slow):
     live = worker(slow(prefill_ms_per_token=0.1)).ready()
-    cuts = (1000, 2000, 3000)
-    done = live.ask(LONG, chunks=cuts).done
+    done = live.ask(LONG, chunks=CHUNKS).done
     assert done["reason"] == "stop"
-    assert len(done["chunks"]) == 3
+    assert len(done["chunks"]) >= 3
     assert done["reuse"] is True
     computed = [tokens for tokens, _ in done["chunks"]]
-    assert max(computed) < 1.3 * min(computed)
-    assert done["computed_tokens"] == pytest.approx(sum(computed) / 3000 * len(LONG), rel=0.1)
+    # The first was too long, because the length of a token was not known; the others are as wanted.
+    assert computed[0] > 250
+    assert all(150 < tokens < 250 for tokens in computed[1:])
+    assert done["computed_tokens"] == pytest.approx(computed[0] / 1000 * len(LONG), rel=0.1)
     assert done["prefill_ms"] >= sum(ms for _, ms in done["chunks"])
 
 
 def test_where_the_cache_does_not_help_no_third_chunk_is_tried(worker, slow):
     live = worker(slow(reuse="no")).ready()
-    told = live.ask(LONG, chunks=(1000, 2000, 3000))
+    told = live.ask(LONG, chunks=CHUNKS)
     assert told.text == "fine."
     assert len(told.done["chunks"]) == 2
     assert told.done["reuse"] is False
@@ -142,14 +146,14 @@ def test_where_the_cache_does_not_help_no_third_chunk_is_tried(worker, slow):
 
 def test_a_library_that_does_not_say_what_it_computed_gets_its_prompt_whole(worker, slow):
     live = worker(slow(), version="1.2.0").ready()
-    told = live.ask(LONG, chunks=(1000, 2000, 3000))
+    told = live.ask(LONG, chunks=CHUNKS)
     assert told.text == "fine."
     assert told.done["chunks"] == []
 
 
 def test_between_two_chunks_a_run_gives_way(worker, slow):
     live = worker(slow(prefill_ms_per_token=1)).ready()
-    order, other = live.order(LONG, chunks=(1000, 2000, 3000)), live.order(chat("say: me first"))
+    order, other = live.order(LONG, chunks=CHUNKS), live.order(chat("say: me first"))
     live.send(order)
     assert live.next()["t"] == "started"
     live.send(other, {"op": "give_way", "gen": order["gen"]})
@@ -157,5 +161,5 @@ def test_between_two_chunks_a_run_gives_way(worker, slow):
     assert (done["reason"], done["tokens"]) == ("preempted", 0)
     assert len(done["chunks"]) <= 1
     assert live.until("done", other["gen"])[-1]["reason"] == "stop"
-    again = live.ask(LONG, chunks=(1000, 2000, 3000))
+    again = live.ask(LONG, chunks=CHUNKS)
     assert again.text == "fine."

@@ -2,6 +2,8 @@
 
 import pytest
 
+from rkllm_mqtt.runtime.order import ChunkOrder
+
 SYSTEM = "<|im_start|>system\n" + "The window in the kitchen is open. " * 100 + "<|im_end|>\n"
 CHAT = SYSTEM + "<|im_start|>user\nsay: fine.<|im_end|>\n<|im_start|>assistant\n"
 OTHER = (
@@ -9,7 +11,7 @@ OTHER = (
     + "Something else altogether. " * 40
     + "say: other<|im_end|>\n<|im_start|>assistant\n"
 )
-CUTS = (1000, 2000, 3000)
+CHUNKS = ChunkOrder(start=0, tokens=250, chars=800)
 
 
 @pytest.fixture
@@ -29,27 +31,27 @@ def test_a_prime_run_answers_nothing_and_the_next_run_computes_only_the_rest(wor
 
 
 def test_its_chunks_are_told_one_by_one_the_whole_prompt_being_the_last(worker_of):
-    done = worker_of().ask(SYSTEM, prime=True, chunks=CUTS).done
-    assert len(done["chunks"]) == 4
+    done = worker_of().ask(SYSTEM, prime=True, chunks=CHUNKS).done
+    assert len(done["chunks"]) > 3
     assert sum(tokens for tokens, _ in done["chunks"]) == done["computed_tokens"]
 
 
 def test_stopped_between_two_chunks_it_says_how_far_it_came(worker_of):
     live = worker_of("prefill_ms_per_token: 1")
-    order = live.order(SYSTEM, prime=True, chunks=CUTS)
+    order = live.order(SYSTEM, prime=True, chunks=CHUNKS)
     live.send(order)
     assert live.next()["t"] == "started"
     live.send({"op": "abort", "gen": order["gen"]})
     done = live.until("done")[-1]
     assert done["reason"] == "aborted"
-    assert len(done["chunks"]) < 4
+    assert len(done["chunks"]) < 3
     assert live.ask(CHAT).text == "fine."
 
 
 @pytest.mark.parametrize("version", ["1.1.4", "1.2.3", "1.3.1"])
 def test_every_runtime_computes_it_and_then_answers(worker_of, version):
     live = worker_of(version=version)
-    assert live.ask(SYSTEM, prime=True, chunks=CUTS).reason == "stop"
+    assert live.ask(SYSTEM, prime=True, chunks=CHUNKS).reason == "stop"
     assert live.ask(CHAT).text == "fine."
 
 
