@@ -140,6 +140,11 @@ class Asker:
             raise ConnectionError("not connected")
         return self._wire
 
+    @property
+    def answers(self) -> list[Answer]:
+        """Return everything that was asked, in order."""
+        return list(self._answers.values())
+
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
         """Send questions in one piece, at once; their answers fill as they come."""
         answers = [Answer(question, f"q{next(_numbers)}", self.client) for question in questions]
@@ -151,6 +156,13 @@ class Asker:
         for one in answers:
             one.asked_ns = asked_ns
         return answers
+
+    def repeat(self) -> None:
+        """Send everything that has no final once more, as a sender does that was not answered."""
+        open_ones = [one for one in self._answers.values() if not one.finals]
+        self.wire.publish(
+            [self.dialect.request(self.client, one.id, one.question.prompt) for one in open_ones]
+        )
 
     async def done(self, within_s: float = ANSWER_S) -> None:
         """Wait until every question has its final.

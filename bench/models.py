@@ -44,6 +44,20 @@ def count(last: int) -> Question:
     return Question(f"count to {last}", answer, len(answer))
 
 
+def buried(number: int, words: int) -> Question:
+    """Return a question behind a long text of its own, about 1.4 tokens a word."""
+    text = " ".join(f"{_WORDS[(number + n) % 10]}-{n % 97}" for n in range(words // 2))
+    asked = say(number, 3)
+    return Question(f"{number}: {text}. {asked.prompt}", asked.answer, asked.tokens)
+
+
+def board(folder: Path) -> Path:
+    """Write a model with the pace of Qwen2.5 1.5B on an RK3588."""
+    return _write(
+        folder / "board.sim", "profile: qwen2.5-1.5b\nmax_context: 16384\nthermal_after_s: 0\nload_ms: 0\n"
+    )
+
+
 def origin(folder: Path) -> Path:
     """Write a model with the pace of an RK3588; the library's RKLLM_SIM_SPEED divides its times."""
     return _write(folder / "origin.sim", f"floor_ms: {PREFILL_MS}\ndecode_ms_per_token: {STEP_MS}\n")

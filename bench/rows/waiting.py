@@ -60,7 +60,7 @@ async def _growth(stage: Stage, service: Service, few: int, many: int) -> tuple[
     for wanted in (few, many):
         while waiting < wanted:
             step = min(_STEP, wanted - waiting)
-            await _accepted(_ask(askers, waiting, step))
+            await accepted(_ask(askers, waiting, step))
             waiting += step
         sizes.append(footprint(service.child.pid).rss_mb)
     for asker in askers:
@@ -75,7 +75,7 @@ async def _burst(stage: Stage, service: Service, count: int) -> tuple[float, flo
     askers = await _askers(stage, service)
     before = footprint(service.child.pid).rss_mb
     answers = _ask(askers, 0, count)
-    await _accepted(answers)
+    await accepted(answers)
     last_ns = max(answer.events[0][0] for answer in answers)
     grown_mb = footprint(service.child.pid).rss_mb - before
     for asker in askers:
@@ -95,7 +95,8 @@ def _ask(askers: list[Asker], start: int, count: int) -> list[Answer]:
     return answers
 
 
-async def _accepted(answers: list[Answer]) -> None:
+async def accepted(answers: list[Answer]) -> None:
+    """Wait until all are on disk and their senders told so."""
     ends_at = asyncio.get_running_loop().time() + _ACCEPTED_S
     while missing := sum(not one.events for one in answers):
         if asyncio.get_running_loop().time() > ends_at:
@@ -109,6 +110,11 @@ def _question(number: int) -> Question:
 
 async def pause(port: int) -> None:
     """Let accepted prompts wait."""
+    await command(port, "pause")
+
+
+async def command(port: int, name: str) -> None:
+    """Give an admin command."""
     answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def take(message: Message) -> None:
@@ -117,11 +123,11 @@ async def pause(port: int) -> None:
 
     wire = await Wire.open(port, "administrator", take)
     await wire.subscribe([f"rkllm/{NODE}/admin/response/+"])
-    wire.publish([(f"rkllm/{NODE}/admin/request/pause", b"{}")])
+    wire.publish([(f"rkllm/{NODE}/admin/request/{name}", b"{}")])
     try:
         if json.loads(await asyncio.wait_for(answered, 20))["status"] != "ok":
-            raise Broken("the daemon did not pause")
+            raise Broken(f"the daemon refused `{name}`")
     except TimeoutError as exc:
-        raise Broken("the daemon did not answer `pause`") from exc
+        raise Broken(f"the daemon did not answer `{name}`") from exc
     finally:
         await wire.close()

@@ -10,7 +10,7 @@ from bench.__main__ import measure
 from bench.asking import Broken
 from bench.context import Context
 from bench.figure import Figure
-from bench.rows import clients
+from bench.rows import clients, deciding
 from rkllmrt import simulator
 
 
@@ -51,3 +51,13 @@ def test_two_hundred_clients_that_ask_within_two_seconds_are_accepted_and_take_l
     late, memory = asyncio.run(clients.measure(context))
     assert late.ours < 2_500
     assert memory.ours < 80
+
+
+def test_choosing_among_ten_thousand_is_measured_beside_the_oldest_first(tmp_path):
+    context = Context(tmp_path, tmp_path, tmp_path, quick=True)
+    many, one, telling = asyncio.run(deciding.measure(context))
+    for figure in (many, one):
+        assert 0 < figure.ours < 100
+        assert figure.thin >= 0
+        assert figure.goal.bound == 1.0
+    assert telling.ours > 0
