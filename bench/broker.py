@@ -1,4 +1,4 @@
-"""The broker of a bench run: a real mosquitto on a free loopback port."""
+"""The broker of a bench run or a soak: a real mosquitto on a free loopback port."""
 
 import asyncio
 import getpass
@@ -14,15 +14,18 @@ _CONFIG = """\
 listener {port} {host}
 user {user}
 allow_anonymous true
+persistence_location {folder}/
+set_tcp_nodelay true
+log_dest stderr
+log_type error
+log_type warning
+"""
+IN_MEMORY = """\
 persistence false
 # What is measured is the daemon, not the broker's default of 1,000 queued messages (0: no limit) and 20
 # under way.
 max_queued_messages 0
 max_inflight_messages 100
-set_tcp_nodelay true
-log_dest stderr
-log_type error
-log_type warning
 """
 
 
@@ -33,15 +36,24 @@ def find_mosquitto() -> str | None:
 
 
 class Broker:
-    """A mosquitto; `start` it, and `stop` it."""
+    """A mosquitto on one port; `start` it as often as it was stopped."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: str = IN_MEMORY) -> None:
+        """Choose a free port.
+
+        Args:
+            folder: Takes its configuration, its log and what it keeps.
+            config: What its configuration says beyond the listener.
+        """
         self._folder = folder
+        self._config = config
         self._child: Child | None = None
-        self.port = 0
+        with socket.socket() as free:
+            free.bind((HOST, 0))
+            self.port: int = free.getsockname()[1]
 
     async def start(self) -> None:
-        """Start it and wait until it listens.
+        """Start it if it does not run, and wait until it listens.
 
         Raises:
             FileNotFoundError: mosquitto is not installed.
@@ -49,12 +61,12 @@ class Broker:
         """
         program = find_mosquitto()
         if program is None:
-            raise FileNotFoundError("the bench needs mosquitto: `apt install mosquitto`")
-        with socket.socket() as free:
-            free.bind((HOST, 0))
-            self.port = free.getsockname()[1]
+            raise FileNotFoundError("this needs mosquitto: `apt install mosquitto`")
+        if self._child is not None and not self._child.has_ended:
+            return
         config = self._folder / "mosquitto.conf"
-        config.write_text(_CONFIG.format(port=self.port, host=HOST, user=getpass.getuser()))
+        common = _CONFIG.format(port=self.port, host=HOST, user=getpass.getuser(), folder=self._folder)
+        config.write_text(common + self._config)
         self._child = Child([program, "-c", str(config)], self._folder / "mosquitto.log", {})
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + LIMIT_S
@@ -64,7 +76,7 @@ class Broker:
             await asyncio.sleep(0.01)
 
     def stop(self) -> None:
-        """End it."""
+        """End it in order."""
         if self._child is not None:
             self._child.stop()
 

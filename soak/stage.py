@@ -9,12 +9,13 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from bench.broker import Broker
 from bench.child import Child, children
 from bench.wire import Message, Wire
-from soak.broker import Broker
 from soak.readings import Reading, read
 from soak.sender import NODE, Sender, Tally
 
+_KEEPS = "persistence true\nmax_queued_messages 100000\n"
 _READ_S = 5.0
 _KILL_S = 150.0
 """Between two kills of the worker, at the board's pace; so are all times below."""
@@ -40,7 +41,7 @@ class Soak:
         self._seconds = seconds
         self._speed = speed
         self._count = senders
-        self._broker = Broker(folder)
+        self._broker = Broker(folder, _KEEPS)
         self._journal = folder / "journal.db"
         self._daemon: Child | None = None
         self._loaded = asyncio.Event()
