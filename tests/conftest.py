@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ from hypothesis import HealthCheck, settings
 from live_broker import Broker
 from live_client import Client
 from live_daemon import Daemon
+
+# Hundreds of processes start here, and each would compile all it imports where bytecode is not kept.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A slow or busy machine is no bug of the property that is tested.
 # `HYPOTHESIS_PROFILE=thorough` looks further than a suite of minutes can.
@@ -83,10 +88,10 @@ def served(shared_daemon: Daemon, connect: Callable[..., Client]) -> tuple[Clien
 
 
 @pytest.fixture
-def launch(
+def unloaded(
     shared_broker: Broker, connect: Callable[..., Client], tmp_path: Path
 ) -> Iterator[Callable[..., tuple[Daemon, Client]]]:
-    """Start daemons; each comes with a client that hears everything of its node."""
+    """Start daemons without waiting for their model; each comes with a client that hears all of its node."""
     made: list[Daemon] = []
 
     def make(*, port: int | None = None, environment: dict[str, str] | None = None, **config: Any) -> Any:
@@ -97,7 +102,7 @@ def launch(
         daemon = Daemon(folder, port or shared_broker.port, node, config, settings)
         made.append(daemon)
         watcher = connect(f"rkllm/{node}/#", port=daemon.port)
-        daemon.start(watcher)
+        daemon.spawn()
         return daemon, watcher
 
     yield make
@@ -105,6 +110,18 @@ def launch(
         daemon.stop()
         # Whatever a test does to the daemon, it must not raise where nobody planned for it.
         assert "Traceback" not in daemon.log, daemon.log
+
+
+@pytest.fixture
+def launch(unloaded: Callable[..., tuple[Daemon, Client]]) -> Callable[..., tuple[Daemon, Client]]:
+    """Start daemons and wait for their model; each comes with a client that hears everything of its node."""
+
+    def make(**options: Any) -> tuple[Daemon, Client]:
+        daemon, watcher = unloaded(**options)
+        daemon.until_loaded(watcher)
+        return daemon, watcher
+
+    return make
 
 
 @pytest.fixture

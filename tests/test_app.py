@@ -2,13 +2,10 @@
 
 import asyncio
 import json
-import os
 import uuid
 from contextlib import asynccontextmanager
 
-import pytest
 from live_client import Client
-from live_daemon import Daemon
 from live_slot import MODELS, PATIENCE_S, in_loop
 
 from rkllm_mqtt import app
@@ -19,30 +16,12 @@ from rkllm_mqtt.store.journal import Journal
 PLAIN = MODELS / "plain.sim"
 
 
-@pytest.fixture
-def unloaded(shared_broker, connect, tmp_path):
-    """Start daemons without waiting for their model."""
-    made = []
-
-    def make(*, profile="instant", **config):
-        node = f"u{uuid.uuid4().hex[:12]}"
-        environment = {**os.environ, "RKLLM_SIM_PROFILE": profile}
-        daemon = Daemon(tmp_path, shared_broker.port, node, config, environment)
-        made.append(daemon)
-        watcher = connect(f"rkllm/{node}/#")
-        daemon.spawn()
-        return daemon, watcher
-
-    yield make
-    for daemon in made:
-        daemon.stop()
-        assert "Traceback" not in daemon.log, daemon.log
-
-
 def test_a_load_that_takes_long_is_told_to_who_waits(unloaded, tmp_path):
     file = tmp_path / "slow.sim"
     file.write_text("rkllm-simulator 1\nprofile: instant\nload_ms: 3500\n")
-    daemon, watcher = unloaded(profile="", models=[{"id": "slow", "file": str(file)}])
+    daemon, watcher = unloaded(
+        environment={"RKLLM_SIM_PROFILE": ""}, models=[{"id": "slow", "file": str(file)}]
+    )
     watcher.reply(f"rkllm/{daemon.node}/status")
     box = daemon.client("app")
     watcher.publish(f"{box}/request/q1", {"prompt": "say: hello"})

@@ -1,32 +1,8 @@
 """The model file is missing, damaged or of another window: told with a hint, retried when it changes."""
 
-import os
-
-import pytest
-from live_daemon import Daemon
 from live_slot import MODELS
 
 PLAIN = MODELS / "plain.sim"
-
-
-@pytest.fixture
-def unloaded(shared_broker, connect, tmp_path):
-    """Start a daemon without waiting for its model."""
-    made = []
-
-    def make(**config):
-        node = f"m{os.getpid()}-{tmp_path.name.lower()[-20:]}".replace("_", "-")[:32]
-        environment = {**os.environ, "RKLLM_SIM_PROFILE": "instant"}
-        daemon = Daemon(tmp_path, shared_broker.port, node, config, environment)
-        made.append(daemon)
-        watcher = connect(f"rkllm/{node}/#")
-        daemon.spawn()
-        return daemon, watcher
-
-    yield make
-    for daemon in made:
-        daemon.stop()
-        assert "Traceback" not in daemon.log, daemon.log
 
 
 BROKEN = {

@@ -74,6 +74,10 @@ class Daemon:
         """Start, and wait until it is online and its model is loaded."""
         before = len(watcher.on(f"rkllm/{self.node}/info"))
         self.spawn()
+        self.until_loaded(watcher, before)
+
+    def until_loaded(self, watcher: Client, before: int = 0) -> None:
+        """Wait until it tells a loaded model, by an `info` after the first `before` ones."""
         until = time.monotonic() + PATIENCE_S
         while True:
             assert self.process is not None
