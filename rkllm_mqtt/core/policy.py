@@ -238,7 +238,8 @@ class Policy:
 
     def is_protected(self, job: Job, tokens: int) -> bool:
         """Return whether a running job may not be preempted yet: its class waits for its share."""
-        return job.protected and (tokens < self.rules.protected_tokens or self.reserves.owes(job.priority))
+        few = tokens < self.rules.protected_tokens
+        return job.protected and (few or self.reserves.is_at_risk(job.priority))
 
     def _number(self, job: Job | None) -> int | None:
         """Return how a trace calls a job: one that never waited has no `seq` yet."""

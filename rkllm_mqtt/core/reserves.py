@@ -5,7 +5,9 @@ Pure. While a class waits its debt grows by its share of the time that passes; w
 Rule 1: a class is owed when its debt has reached a fifteenth of its share of the window: the voice is
     disturbed for a second now and then, and only when it has kept the slot for half a minute.
 Rule 2: debts grow a fifth faster than the share, which pays for what is still owed when a window ends.
-Rule 3: who had more than its share keeps but a moment of it as a disadvantage: any window counts anew.
+Rule 3: only where that is not enough, because the voice's answers are long, its share is at risk: then its
+    job goes on until that is over.
+Rule 4: who had more than its share keeps but a moment of it as a disadvantage: any window counts anew.
 """
 
 from collections.abc import Sequence
@@ -15,6 +17,8 @@ from rkllm_mqtt.core.job import Priority
 
 _AHEAD = 1.2
 _OWED_PART = 1 / 15
+_AT_RISK_PART = 1 / 10
+"""A fifth would break the promise of a window; what is between is for an answer of the voice, 50 s long."""
 _CREDIT_PART = 1 / 30
 
 
@@ -49,6 +53,11 @@ class Reserves:
         """Return whether a class lacks slot time."""
         share = self.shares[priority]
         return share > 0 and self.debts_s[priority] >= _OWED_PART * share * self.window_s
+
+    def is_at_risk(self, priority: Priority) -> bool:
+        """Return whether a class lacks so much that a window could end with less than its share."""
+        share = self.shares[priority]
+        return share > 0 and self.debts_s[priority] >= _AT_RISK_PART * share * self.window_s
 
     def owed(self) -> tuple[bool, ...]:
         """Return which classes lack slot time, by `Priority`."""

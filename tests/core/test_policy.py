@@ -160,8 +160,9 @@ def serve_none(policy):
     return job
 
 
+@pytest.mark.parametrize(("length", "at_risk"), [(45.0, False), (60.0, True)])
 def test_a_job_of_a_class_that_is_owed_goes_before_the_voice_and_keeps_the_slot_for_its_tokens(
-    policy_of, make_job
+    policy_of, length, at_risk
 ):
     policy = policy_of(
         (INTERACTIVE, "voice"), (INTERACTIVE, "voice"), (INTERACTIVE, "voice"), (NORMAL, "hall")
@@ -170,15 +171,16 @@ def test_a_job_of_a_class_that_is_owed_goes_before_the_voice_and_keeps_the_slot_
     voice = policy.choose(1.0)
     policy.claim(voice, 1.0, 1.0)
     policy.begin(voice, 1.0)
-    policy.settle(voice, 99.0, 100.0)
-    job = policy.choose(100.0)
+    policy.settle(voice, length - 1.0, length)
+    job = policy.choose(length)
     assert job.priority is NORMAL
-    policy.claim(job, 1.0, 100.0)
-    policy.begin(job, 100.0)
-    assert not policy.should_preempt(15, 101.0)
-    assert not policy.should_preempt(16, 101.0)  # still owed
-    assert policy.should_preempt(16, 160.0)
-    policy.settle(job, 60.0, 160.0)
+    policy.claim(job, 1.0, length)
+    policy.begin(job, length)
+    assert policy.reserves.owes(NORMAL)
+    assert not policy.should_preempt(15, length + 1.0)
+    assert policy.should_preempt(16, length + 1.0) == (not at_risk)
+    assert policy.should_preempt(16, length + 20.0)
+    policy.settle(job, 20.0, length + 20.0)
     assert not job.protected
 
 

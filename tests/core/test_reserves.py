@@ -18,10 +18,10 @@ def flood(length_s, slices, waits, seconds=1800.0, start=0.0, reserves=None):
         priority = choose_class(waits, reserves.owed())
         spent = length_s if priority is INTERACTIVE else slices[priority]
         reserves.advance(now, waits, priority)
-        if priority is not INTERACTIVE:  # protected until it is paid
+        if priority is not INTERACTIVE:  # protected while its share is at risk
             while True:
                 reserves.advance(now + spent, waits, priority)
-                if not reserves.owes(priority):
+                if not reserves.is_at_risk(priority):
                     break
                 spent += 0.1
         ran.append((now, now + spent, priority))
@@ -51,6 +51,11 @@ def test_any_ten_minutes_of_a_flood_leave_the_lower_classes_their_share(length, 
 def test_background_keeps_its_share_beside_normal_work_and_takes_little_more():
     ran = flood(2.0, {NORMAL: 1.3, BACKGROUND: 1.3}, (False, True, True))
     assert 0.05 <= share(ran, BACKGROUND, 0, 600) <= 0.08
+
+
+def test_while_the_voice_speaks_in_short_answers_no_slice_is_longer_than_its_tokens():
+    ran = flood(4.0, {NORMAL: 1.3, BACKGROUND: 1.3}, (True, True, True))
+    assert max(end - begin for begin, end, who in ran if who is not INTERACTIVE) == pytest.approx(1.3)
 
 
 def test_who_had_the_slot_for_an_hour_is_owed_again_within_a_minute():
