@@ -86,14 +86,14 @@ class Scheduler:
     def chunks(self, job: Job, prompt: str, cached_chars: int, borders: Sequence[str]) -> ChunkOrder | None:
         """Return in what pieces the prompt of a job is computed; None: at once.
 
-        Whether it helps is seen at the second piece of the first long prompt.
+        Where nobody has probed whether it helps, the first long prompt does: it gives up at its second piece.
         """
-        tokens = self._chunk_tokens
-        if not tokens or job.priority is Priority.INTERACTIVE or self.reuse.get(job.request.model) is False:
+        tokens, model = self._chunk_tokens, job.request.model
+        if not tokens or job.priority is Priority.INTERACTIVE or self._is_reused(model) is False:
             return None
         if len(prompt) - cached_chars <= tokens:
             return None  # no token is longer than its text
-        estimate = self.paces[job.request.model].tokenizer.estimate(prompt[cached_chars:]).tokens
+        estimate = self.paces[model].tokenizer.estimate(prompt[cached_chars:]).tokens
         chars = round(tokens * (len(prompt) - cached_chars) / max(1, estimate))
         if next_cut(prompt, cached_chars, chars, borders) is None:
             return None
@@ -189,6 +189,15 @@ class Scheduler:
             self.knowledge.learn(model, **self._told_by_chunks(end.reuse))
         elif turn.run.order.chunks and not end.chunks and end.tokens:
             self.reuse[model] = False  # the runtime does not say
+
+    def _is_reused(self, model: str) -> bool | None:
+        """Return whether a piece is computed on the one before; None: unknown."""
+        known = self.reuse.get(model)
+        if known is None:
+            facts = self.knowledge.facts_of(model)
+            limited = self._slot.facts.capabilities.get("per_run_max_new_tokens")
+            known = facts.reuses_finished if limited else facts.reuses_aborted
+        return known
 
     def _told_by_chunks(self, reuse: bool) -> dict[str, bool]:
         """Return the facts that the chunks of a prompt tell; where runs have no limit, they are aborted."""

@@ -141,6 +141,18 @@ async def test_where_the_cache_does_not_help_chunks_are_given_up(tmp_path, model
         assert (await kit.final("second"))["text"] == "fine."
 
 
+@pytest.mark.parametrize("is_reused", [True, False])
+@in_loop
+async def test_what_a_probe_has_found_decides_whether_a_prompt_is_cut(tmp_path, is_reused):
+    async with dispatching(tmp_path, PLAIN) as kit:
+        await kit.until(lambda: kit.slot.loaded)
+        kit.scheduler.knowledge.learn("plain", reuses_finished=is_reused)
+        long = "The window in the kitchen is open. " * 100
+        job = await kit.ask("q1", long)
+        assert (kit.scheduler.chunks(job, long, 0, ()) is not None) == is_reused
+        await kit.final("q1")
+
+
 @in_loop
 async def test_a_model_with_the_runtimes_own_template_begins_anew_and_says_so(tmp_path):
     async with dispatching(tmp_path, FAULTY, template="runtime") as kit:
