@@ -9,6 +9,7 @@ from rkllm_mqtt.answer import Answer, Send
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.orders import Orders
+from rkllm_mqtt.readouts import check_size
 from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.runtime.order import RunOrder
 from rkllm_mqtt.runtime.run import Run
@@ -58,19 +59,24 @@ class Handover:
         """Hand a job to the worker; there must be room.
 
         Raises:
-            RenderError: The conversation cannot be rendered for this model, or is too long for it.
+            RenderError: The conversation cannot be rendered for this model, or is too long.
         """
         prompt, order = self._orders.make(job)
         rendered = prompt.rendered
+        if job.request.task == "evaluate":
+            check_size(prompt.tokens, self._config.limits.logits_max_mb)
         cached_chars = self._scheduler.cached_chars(order.prompt, job.request.lora)
         chunks = None
-        if rendered.mode != "runtime":  # else a part of the prompt would be a whole message
+        if rendered.mode != "runtime" and order.readout is None:  # else a part would be a whole message
             chunks = self._scheduler.chunks(job, order.prompt, cached_chars, rendered.specials)
         limit_s = self._first_token_limit_s(job.request.model, [order])
         answer = self._answer(job)
         order = replace(order, first_token_limit_s=limit_s, chunks=chunks)
         run = self._slot.submit(order, partial(self._take, answer))
-        return self._turn(job, prompt, answer, run, cached_chars)
+        turn = self._turn(job, prompt, answer, run, cached_chars)
+        if order.readout is not None:
+            self._scheduler.forget_cache()  # what these modes leave there, nobody has said
+        return turn
 
     def submit_together(self, jobs: Sequence[Job], refuse: Callable[[Job, RenderError], None]) -> list[Turn]:
         """Hand jobs to the worker as a batch; those that do not go along wait on.

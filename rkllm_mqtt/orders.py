@@ -80,6 +80,7 @@ class Orders:
             calls=_calls(job, _offered(request), rendered),
             carried=carried.raw,
             carried_tokens=carried.tokens,
+            readout=prompt.readout,
         )
         return prompt, order
 
@@ -103,6 +104,8 @@ class Orders:
             answer: As its sender gets it.
             written: By the model, from the end of the prompt to its own end; None where that is the text.
         """
+        if job.request.task != "chat":
+            return
         if job.request.response_format is not None or (job.request.stop and written is not None):
             return  # only its JSON was sent; or it may go on behind the sender's own stop string
         said = answer.text

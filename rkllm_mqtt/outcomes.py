@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rkllm_mqtt.config import Config
@@ -36,6 +36,8 @@ class Produced:
     timing: Timing = _NO_TIME
     deltas: int = 0
     tool_calls: Sequence[Mapping[str, Any]] = ()
+    members: Mapping[str, Any] = field(default_factory=dict)
+    """Of the final, for a task that is no chat."""
 
 
 class Outcomes:
@@ -115,6 +117,7 @@ class Outcomes:
             attempt=job.attempt,
             deltas=produced.deltas,
             tool_calls=produced.tool_calls,
+            more=produced.members,
             fault=fault,
         )
         limit = self._config.limits.reply_bytes

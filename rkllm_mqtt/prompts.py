@@ -6,11 +6,13 @@ Rule: our own templates are rendered at once, template files off the event loop.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.readouts import embedding_of, readout_of
 from rkllm_mqtt.render.fence import FencedRenderer
 from rkllm_mqtt.render.renderer import Rendered, Renderer
 from rkllm_mqtt.windows import Prompt, Windows
@@ -66,6 +68,8 @@ class Prompts:
         return self._fitted(job.request, question(job))
 
     def _fitted(self, request: ChatRequest, asked: Question) -> Prompt:
+        if request.task == "embed":
+            return self._embedding(request)
         renderer, messages = self._renderers[request.model], asked["messages"]
         written = {id(messages[place]): text for place, text in asked["replays"].items()}
 
@@ -75,7 +79,17 @@ class Prompts:
             replays = {place: written[message] for place, message in places if message in written}
             return renderer.render(**{**asked, "messages": part, "replays": replays})
 
-        return self._windows.fitted(request.model, messages, request.max_tokens, render)
+        prompt = self._windows.fitted(request.model, messages, request.max_tokens, render)
+        if request.task == "chat":
+            return prompt
+        tokens_behind = partial(self._windows.tokens_behind, request.model)
+        return replace(prompt, readout=readout_of(request, prompt.rendered, renderer.render, tokens_behind))
+
+    def _embedding(self, request: ChatRequest) -> Prompt:
+        order = embedding_of(request)
+        tokens = self._windows.checked(request.model, order.texts)
+        rendered = Rendered(max(order.texts, key=len), "raw", (), (), opens_thinking=False, opens_turn=False)
+        return Prompt(rendered, tokens, 1, readout=order)
 
     def close(self) -> None:
         """End the processes that render; call it when nothing more is to be rendered."""

@@ -5,7 +5,7 @@ Rule 2: what an answer goes on with after an interruption is stored before the j
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rkllm_mqtt.answer import Send, publish_event
@@ -21,6 +21,7 @@ from rkllm_mqtt.formats import examine
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.outcomes import Outcomes, Produced
+from rkllm_mqtt.readouts import likeliest, members_of
 from rkllm_mqtt.runtime.run import EndReason
 from rkllm_mqtt.scheduler import Scheduler
 from rkllm_mqtt.store.journal import Journal
@@ -202,8 +203,11 @@ class Stays:
     async def _finish(self, turn: Turn, verdict: Ended) -> None:
         job, answer, pace = turn.job, turn.answer, self._scheduler.paces[turn.job.request.model]
         timing = self._learn(turn)
+        members: Mapping[str, Any] = {}
+        if job.request.task != "chat" and verdict.fault is None and turn.end is not None:
+            answer.text, members = likeliest(job.request, turn.end), members_of(job.request, turn.end)
         produced = Produced(
-            answer.text, answer.thinking, turn.usage(pace), timing, answer.deltas, answer.tool_calls
+            answer.text, answer.thinking, turn.usage(pace), timing, answer.deltas, answer.tool_calls, members
         )
         if verdict.fault is None and turn.end is not None:
             self._orders.remember(job, turn.rendered, answer, turn.end.written)

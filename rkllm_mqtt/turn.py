@@ -51,7 +51,7 @@ class Turn:
     @property
     def can_continue(self) -> bool:
         """Return whether the answer can go on in another run: only where the prompt is wholly ours."""
-        return self.rendered.mode != "runtime"
+        return self.rendered.mode != "runtime" and self.run.order.readout is None
 
     async def finished(self, stopping: Callable[[], bool]) -> RunFacts:
         """Wait for the end of the run and return what a verdict needs.
@@ -120,6 +120,9 @@ class Turn:
         """Return the tokens of this job; those of the prompt are the runtime's where it says them."""
         if self.staged:
             return Usage()
+        if self.run.order.readout is not None:
+            texts = self.run.order.readout.texts or (self.rendered.text,)
+            return Usage(sum(pace.tokens_of(len(text)) for text in texts), cached_estimated=True)
         tokens = self.end.tokens if self.end else self.answer.tokens
         carried = self.carried
         if carried is not None and carried.tokens:  # later runs compute again what the first one did

@@ -39,6 +39,8 @@ FEATURES = (
     "tools",
     "response_format",
     "conversations",
+    "evaluate",
+    "embed",
     "admin",
 )
 
@@ -253,6 +255,9 @@ class DaemonViews:
             able.add("batch")
         if facts.capabilities.get("per_run_sampling"):
             able.add("sampling")
+        single = model is None or (model.n_batch == 1 and model.template != "runtime")
+        if single and facts.capabilities.get("arrays"):
+            able |= {"embed", "evaluate"} if facts.capabilities.get("logits") else {"embed"}
         return {
             "id": model_id,
             "file": model.file.name if model else "demo.sim",

@@ -12,6 +12,7 @@ from rkllm_mqtt.core.turns import Message, fit, split_turns
 from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.render.renderer import Rendered
 from rkllm_mqtt.render.tokenizer import ExactTokenizer
+from rkllm_mqtt.runtime.order import ReadoutOrder
 
 _ANSWER_SHARE = 16
 """An answer needs a sixteenth of the window, or what the request allows if that is less."""
@@ -29,6 +30,8 @@ class Prompt:
     """Of the answer; what the window leaves, if that is less than what was asked."""
     left_out: int = 0
     """Messages of the conversation that were left out, the oldest."""
+    readout: ReadoutOrder | None = None
+    """What is to be read behind it instead of an answer."""
 
 
 class Windows:
@@ -56,6 +59,23 @@ class Windows:
         if tokenizer is not None:
             return exactly(tokenizer.count(text))
         return self._estimators[model_id].estimate(text)
+
+    def tokens_behind(self, model_id: str, prompt: str, text: str) -> tuple[int, ...] | None:
+        """Return the tokens of a text behind a prompt; None where they are not certain."""
+        tokenizer = self._tokenizers.get(model_id)
+        return None if tokenizer is None else tokenizer.behind(prompt, text) or None
+
+    def checked(self, model_id: str, texts: Sequence[str]) -> Estimate:
+        """Return the tokens of the longest of some texts, which are not to be cut.
+
+        Raises:
+            RenderError: `context_overflow`: it surely does not fit.
+        """
+        limit = self._limit_of(model_id)
+        longest = max((self.count(model_id, text) for text in texts), key=lambda found: found.tokens)
+        if longest.low >= limit:
+            raise _overflow(longest, limit, is_long=False)
+        return longest
 
     def fitted(self, model_id: str, messages: Sequence[Message], max_tokens: int, render: Render) -> Prompt:
         """Return the prompt of a conversation, its oldest turns left out where it is too long.

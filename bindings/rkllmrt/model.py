@@ -77,8 +77,13 @@ class Model(LoadedModel):
         """Return the hidden states, float32 numpy [tokens, width of the model]; pool them yourself."""
         return self._array(item, params, GET_LAST_HIDDEN_LAYER, "hidden")
 
-    def logits(self, item: Input, params: RunParams = _PLAIN) -> Any:
+    def logits(self, item: Input, params: RunParams = _PLAIN, *, last: int | None = None) -> Any:
         """Return the logits (B+), a float32 numpy array [tokens, vocabulary]: some 600 kB a token.
+
+        Args:
+            item: The prompt.
+            params: Of the run.
+            last: Only the rows of so many tokens at its end, or as many as there are; None: all.
 
         Raises:
             InvalidInput: token input with keep_history before 1.3.0, which ends the process in 1.2.3.
@@ -87,7 +92,7 @@ class Model(LoadedModel):
         if isinstance(item, TokenInput) and params.keep_history and self.library.group in "BCD":
             hint = "pass the prompt as text, or switch keep_history off"
             raise InvalidInput("logits of token input with keep_history end the process in 1.2.3", hint)
-        return self._array(item, params, GET_LOGITS, "logits")
+        return self._array(item, params, GET_LOGITS, "logits", last)
 
     @property
     def _result(self) -> Any:
@@ -134,11 +139,18 @@ class Model(LoadedModel):
         saved = request.keep_cache()
         return RunOutcome("finished", run.perf, run.callbacks, run.tokens, run.abort_wanted, saved)
 
-    def _array(self, item: Input, params: RunParams, mode: int, output: Literal["hidden", "logits"]) -> Any:
+    def _array(
+        self,
+        item: Input,
+        params: RunParams,
+        mode: int,
+        output: Literal["hidden", "logits"],
+        last: int | None = None,
+    ) -> Any:
         if self.params.n_batch != 1:
             raise InvalidInput("hidden states and logits are undocumented for several inputs at once")
         release = self.library.capabilities.release_output
-        reader = ArrayReader(self._result, _numpy(), output, release=release)
+        reader = ArrayReader(self._result, _numpy(), output, release=release, last=last)
         self._go(self._request([item], params, mode, lambda _: reader), None)
         return reader.rows()
 

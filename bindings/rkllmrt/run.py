@@ -166,15 +166,22 @@ def batch_reader(result: Composite, count: int, on_tokens: OnTokens) -> Deliver:
 
 
 class ArrayReader:
-    """Copies the rows of one output (hidden states or logits) while the library lends them."""
+    """Copies the last rows of one output (hidden states or logits) while the library lends them."""
 
     def __init__(
-        self, result: Composite, numpy: Any, output: Literal["hidden", "logits"], *, release: bool
+        self,
+        result: Composite,
+        numpy: Any,
+        output: Literal["hidden", "logits"],
+        *,
+        release: bool,
+        last: int | None = None,
     ) -> None:
         self._result = result
         self._numpy = numpy
         self._fields = _OUTPUTS[output]
         self._verdict = RELEASE_OUTPUT if release else GO_ON
+        self._last = last
         self._parts: list[Any] = []
 
     def __call__(self, address: int) -> int:
@@ -187,20 +194,24 @@ class ArrayReader:
         rows, width = part.num_tokens, getattr(part, width_field)
         if rows < 1 or width < 1:
             raise InferenceFailed("rkllm_run", 0, message=f"{member} of {rows} x {width} values")
-        array = self._numpy.empty((rows, width), dtype=self._numpy.float32)
-        ctypes.memmove(array.ctypes.data, pointer, array.nbytes)
+        wanted = rows if self._last is None else min(rows, self._last)
+        array = self._numpy.empty((wanted, width), dtype=self._numpy.float32)
+        # All rows of a long prompt are hundreds of megabytes: what nobody wants is not copied.
+        begin = ctypes.cast(pointer, ctypes.c_void_p).value or 0
+        ctypes.memmove(array.ctypes.data, begin + (rows - wanted) * width * array.itemsize, array.nbytes)
         self._parts.append(array)
         return self._verdict
 
     def rows(self) -> Any:
-        """Return one float32 array, a row for each token.
+        """Return one float32 array, a row for each token, the last ones where only those are wanted.
 
         Raises:
             InferenceFailed: the run has ended without one.
         """
         if not self._parts:
             raise InferenceFailed("rkllm_run", 0, message=f"the run delivered no {self._fields[0]}")
-        return self._parts[0] if len(self._parts) == 1 else self._numpy.concatenate(self._parts)
+        joined = self._parts[0] if len(self._parts) == 1 else self._numpy.concatenate(self._parts)
+        return joined if self._last is None else joined[-self._last :]
 
 
 _OUTPUTS = {

@@ -20,6 +20,7 @@ RELOADABLE = frozenset(
         "limits.journal_mb",
         "limits.last_clients",
         "limits.last_ttl_s",
+        "limits.logits_max_mb",
         "limits.max_tokens",
         "limits.queue_length",
         "limits.rejects_per_s",

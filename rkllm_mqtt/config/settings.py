@@ -197,6 +197,12 @@ class LimitsConfig(Section):
     reply_bytes: int = Field(
         1_048_576, ge=64, le=16_777_216, description="Longest text of an answer, bytes; longer ones are cut."
     )
+    logits_max_mb: float = Field(
+        256,
+        gt=0,
+        le=65_536,
+        description="Largest prompt of an `evaluate` request by its logits, megabytes: 0.6 for each token.",
+    )
     requests_per_s: float = Field(
         100, gt=0, le=100_000, description="Requests of one client in the long run, per second."
     )

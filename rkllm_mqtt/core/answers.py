@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rkllm_mqtt.core.errors import Fault
@@ -84,6 +84,8 @@ class Final:
     """Valid deltas; 0 when none were published."""
     tool_calls: Sequence[Mapping[str, Any]] = ()
     """In the shape of the OpenAI API."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Members of a task that is no chat: `evaluation`, or `data`."""
     fault: Fault | None = None
     truncated: bool = False
 
@@ -110,6 +112,7 @@ class Final:
             "attempt": self.attempt,
             "deltas": self.deltas,
             "truncated": self.truncated,
+            **self.more,
         }
         if self.fault is not None:
             members["error"] = error_members(self.fault)

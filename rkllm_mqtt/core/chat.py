@@ -27,10 +27,16 @@ class ChatRequest:
     """What the slot is to do."""
 
     messages: tuple[Mapping[str, Any], ...]
-    """The conversation in the shape of the OpenAI API; never empty."""
+    """The conversation in the shape of the OpenAI API; never empty. Of `embed`, a message for each text."""
     model: str
     """Which is loaded for it."""
     max_tokens: int
+    task: Literal["chat", "evaluate", "embed"] = "chat"
+    """Make an answer, weigh options, or make vectors of texts."""
+    options: tuple[str, ...] = ()
+    """To be weighed, all different."""
+    pooling: Literal["mean", "last", "cls"] = "mean"
+    """How the vectors of a text's tokens become one."""
     sampling: Mapping[str, float] = field(default_factory=dict)
     """Only what the request, its preset or its model says, by the names in SAMPLING."""
     lora: str | None = None
@@ -69,7 +75,7 @@ class ChatRequest:
     def from_json(cls, text: str) -> "ChatRequest":
         """Return the request that `to_json` wrote."""
         values = json.loads(text)
-        for name in ("messages", "stop", "tools"):
+        for name in ("messages", "options", "stop", "tools"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values)
 

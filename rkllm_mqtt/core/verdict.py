@@ -43,7 +43,8 @@ class RunFacts:
     """How a run ended, in words of no other layer."""
 
     reason: str
-    """stop, length, repetition, aborted, preempted, revoked, context, adapter, error; or lost: no worker."""
+    """stop, length, repetition, aborted, preempted, revoked, context, unsupported, adapter, error; or lost:
+    no worker."""
     message: str = ""
     hint: str = ""
     began: bool = True
@@ -146,6 +147,8 @@ def judge(run: RunFacts) -> Verdict:
     if run.reason == "context":
         hint = "Shorten the prompt or the history, or raise `context_tokens` of the model."
         return Ended(JobEvent.GAVE_UP, "error", Fault(Code.CONTEXT_OVERFLOW, run.message, hint))
+    if run.reason == "unsupported":
+        return Ended(JobEvent.GAVE_UP, "error", Fault(Code.UNSUPPORTED, run.message, run.hint))
     if run.reason == "adapter":
         hint = run.hint or "Correct its `file` in the configuration of the model."
         return Ended(JobEvent.GAVE_UP, "error", Fault(Code.MODEL_ERROR, run.message, hint))

@@ -15,6 +15,7 @@ from rkllm_mqtt.core.errors import Code, RequestError
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.topics import is_id
 from rkllm_mqtt.intake.formats import format_of
+from rkllm_mqtt.intake.readouts import readout_request
 from rkllm_mqtt.intake.tools import wish_of
 from rkllm_mqtt.intake.wire import WireRequest, conversation, parse_wire, user_message
 
@@ -91,6 +92,29 @@ class RequestParser:
             )
         wire = self._text(payload) if text else parse_wire(payload.removeprefix(_BOM))
         model_id, model, lora = self._model(wire.model or settings.model)
+        if wire.task is None or wire.task == "chat":
+            request, ignored = self._chat(wire, settings, (model_id, model, lora), capabilities, text=text)
+        else:
+            request = readout_request(wire, settings, (model_id, model, lora), capabilities)
+            ignored = []
+        wanted = _PRIORITIES[wire.priority or settings.priority or "normal"]
+        ttl_s = min(wire.ttl_s or limits.ttl_s, settings.ttl_s or limits.ttl_s, limits.ttl_s)
+        priority = max(wanted, _PRIORITIES[settings.priority_ceiling])
+        if model is not None and model.n_batch > 1:
+            priority = max(priority, Priority.NORMAL)  # a batch is for throughput; nobody is to wait for it
+        return Parsed(request, wire.id, priority, ttl_s, (*wire.without_effect, *ignored))
+
+    def _chat(
+        self,
+        wire: WireRequest,
+        settings: ClientConfig,
+        wanted: tuple[str, ModelConfig | None, str | None],
+        capabilities: Mapping[str, bool] | None,
+        *,
+        text: bool,
+    ) -> tuple[ChatRequest, list[str]]:
+        """Return a request for an answer, and which fields this model cannot obey."""
+        limits, (model_id, model, lora) = self._config.limits, wanted
         messages = conversation(wire)
         if settings.system is not None and messages[0]["role"] != "system":
             messages = ({"role": "system", "content": settings.system}, *messages)
@@ -133,14 +157,9 @@ class RequestParser:
             reply_qos=1 if wire.reply_qos is None else wire.reply_qos,
             reply_bytes=min(reply_bytes) if reply_bytes else None,
         )
-        wanted = _PRIORITIES[wire.priority or settings.priority or "normal"]
-        ttl_s = min(wire.ttl_s or limits.ttl_s, settings.ttl_s or limits.ttl_s, limits.ttl_s)
-        priority = max(wanted, _PRIORITIES[settings.priority_ceiling])
-        if model is not None and model.n_batch > 1:
-            priority = max(priority, Priority.NORMAL)  # a batch is for throughput; nobody is to wait for it
         if self._cannot_think_so(wire.thinking, model, must_call=wish.choice == "required"):
             ignored.append("thinking")
-        return Parsed(request, wire.id, priority, ttl_s, (*wire.without_effect, *ignored))
+        return request, ignored
 
     @staticmethod
     def _cannot_think_so(thinking: bool | None, model: ModelConfig | None, *, must_call: bool) -> bool:

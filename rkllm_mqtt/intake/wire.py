@@ -1,11 +1,13 @@
 """The JSON of a request, checked field by field; every field is hostile until it has passed here."""
 
+from collections.abc import Mapping
 from itertools import islice
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+from rkllm_mqtt.core.chat import SAMPLING
 from rkllm_mqtt.core.errors import Code, RequestError
 from rkllm_mqtt.core.topics import is_id
 from rkllm_mqtt.intake.tools import MAX_TOOLS, Tool
@@ -13,9 +15,24 @@ from rkllm_mqtt.intake.tools import MAX_TOOLS, Tool
 _MAX_MESSAGES = 1000
 _MAX_STOPS = 16
 _MAX_NAMES = 32
+_MAX_OPTIONS = 64
+_MAX_TEXTS = 64
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
+Option = Annotated[str, Field(min_length=1, max_length=64)]
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+_OF_ANSWERS = (
+    *("stream", "preset", "max_tokens", *SAMPLING, "stop"),
+    *("tools", "tool_choice", "response_format", "conversation_id", "thinking"),
+)
+_WITHOUT_EFFECT: Mapping[str, tuple[str, ...]] = {
+    "chat": ("options", "input", "pooling"),
+    "evaluate": ("input", "pooling", *_OF_ANSWERS),
+    "embed": ("options", "prompt", "messages", *_OF_ANSWERS),
+}
+"""Fields without effect, by task."""
 
 
 class _Wire(BaseModel):
@@ -45,6 +62,10 @@ class WireRequest(_Wire):
 
     prompt: str | None = None
     messages: Annotated[list[Message], Field(max_length=_MAX_MESSAGES)] | None = None
+    task: Literal["chat", "evaluate", "embed"] | None = None
+    options: Annotated[list[Option], Field(min_length=2, max_length=_MAX_OPTIONS)] | None = None
+    input: str | Annotated[list[str], Field(min_length=1, max_length=_MAX_TEXTS)] | None = None
+    pooling: Literal["mean", "last", "cls"] | None = None
     id: str | None = None
     stream: bool | None = None
     model: Name | None = None
@@ -86,6 +107,8 @@ class WireRequest(_Wire):
             names.update(
                 dict.fromkeys(name for name in ("tools", "tool_choice") if getattr(self, name) is not None)
             )
+        without = _WITHOUT_EFFECT[self.task or "chat"]
+        names.update(dict.fromkeys(name for name in without if getattr(self, name) is not None))
         return [name[:64] for name in islice(names, _MAX_NAMES)]
 
 
@@ -146,7 +169,7 @@ def user_message(text: str) -> dict[str, Any]:
     """
     if not text.strip():
         raise RequestError(Code.INVALID_REQUEST, "the prompt is empty", "Send some text.")
-    return {"role": "user", "content": _clean(text)}
+    return {"role": "user", "content": clean(text)}
 
 
 def _plain(message: Message) -> dict[str, Any]:
@@ -155,7 +178,7 @@ def _plain(message: Message) -> dict[str, Any]:
         content: str | None = "".join(parts)
     else:
         content = message.content
-    plain: dict[str, Any] = {"role": message.role, "content": None if content is None else _clean(content)}
+    plain: dict[str, Any] = {"role": message.role, "content": None if content is None else clean(content)}
     if message.role == "user" and not (content or "").strip():
         raise RequestError(Code.INVALID_REQUEST, "messages: a user message is empty", "Send some text.")
     for name in ("name", "tool_calls", "tool_call_id"):
@@ -175,7 +198,12 @@ def _part(part: TextPart) -> str:
     return part.text
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Return a text that the library can be given.
+
+    Raises:
+        RequestError: It cannot.
+    """
     # The library takes C strings: everything behind a NUL would silently be cut off.
     if "\0" in text:
         raise RequestError(Code.INVALID_REQUEST, "the text holds a NUL character", "Remove it.")

@@ -55,6 +55,8 @@ class Rendered:
     """The prompt ends inside an open `<think>`."""
     begun: str = ""
     """The end of the prompt that belongs to the answer: the beginning of the call that was asked for."""
+    opens_turn: bool = True
+    """The prompt ends where the assistant's turn begins; without a template there are no turns."""
 
 
 class Renderer:
@@ -132,7 +134,13 @@ class Renderer:
         if must_call and not opens_thinking:
             begun = begun_call(self._chat.dialect, None if tool is None else self._clean.text(tool))
         return Rendered(
-            text + begun, self._mode, self._chat.stops, self._chat.specials, opens_thinking, begun
+            text + begun,
+            self._mode,
+            self._chat.stops,
+            self._chat.specials,
+            opens_thinking,
+            begun,
+            bool(self._templates),
         )
 
     def _run_template(

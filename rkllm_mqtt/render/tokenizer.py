@@ -1,4 +1,4 @@
-"""Count tokens exactly, with the tokenizer.json that came with the model."""
+"""Count and name tokens exactly, with the tokenizer.json that came with the model."""
 
 from pathlib import Path
 from typing import Any
@@ -29,4 +29,13 @@ class ExactTokenizer:
 
     def count(self, text: str) -> int:
         """Return the tokens of a rendered prompt, special tokens counted as one each."""
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return len(self._ids(text))
+
+    def behind(self, prompt: str, text: str) -> tuple[int, ...] | None:
+        """Return the tokens of a text behind a prompt; None where they are one across the border."""
+        before, whole = self._ids(prompt), self._ids(prompt + text)
+        return tuple(whole[len(before) :]) if whole[: len(before)] == before else None
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids

@@ -79,6 +79,26 @@ class ChunkOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class OptionOrder:
+    """One option that the model is to weigh."""
+
+    text: str
+    ids: tuple[int, ...] | None = None
+    """Its tokens behind the prompt, by the model's own tokenizer; None where that is not known."""
+    echo: str | None = None
+    """The prompt that makes the model repeat it, where they are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadoutOrder:
+    """Numbers that are read out of the model instead of an answer: of options, or of texts."""
+
+    options: tuple[OptionOrder, ...] = ()
+    texts: tuple[str, ...] = ()
+    pooling: str = "mean"
+
+
+@dataclass(frozen=True, slots=True)
 class RunOrder:
     """One run of the slot."""
 
@@ -113,6 +133,8 @@ class RunOrder:
     """Prompt-cache file that is loaded first; where that fails the run is computed all the same."""
     save: str | None = None
     """Of a prime run: the prompt-cache file that it leaves, which holds this prompt and nothing else."""
+    readout: ReadoutOrder | None = None
+    """Read numbers instead of an answer."""
     first_token_limit_s: float = 60
     """Longest silence before the first token, and of a restore before that."""
 
@@ -138,6 +160,7 @@ class RunOrder:
             "prime": self.prime,
             "restore": self.restore,
             "save": self.save,
+            "readout": None if self.readout is None else asdict(self.readout),
         }
 
 

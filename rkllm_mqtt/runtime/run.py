@@ -27,6 +27,8 @@ class EndReason(StrEnum):
     """It had not begun; nothing was computed."""
     CONTEXT = "context"
     """The prompt does not fit the model's window."""
+    UNSUPPORTED = "unsupported"
+    """What was to be read out cannot be: another attempt would end so too."""
     ADAPTER = "adapter"
     """The LoRA adapter cannot be loaded."""
     ERROR = "error"
@@ -67,6 +69,10 @@ class RunEnd:
     """Of the prompt-cache file that was asked for; None where there is none."""
     save_ms: float = 0.0
     """What it took to write it; `run_ms` contains it."""
+    scores: tuple[tuple[float, float], ...] = ()
+    """Of each option that was to be weighed: its natural log probability, its share among the options."""
+    vectors: tuple[tuple[float, ...], ...] = ()
+    """Of each text, of length 1."""
     written: str | None = None
     """What the model wrote in this run, thoughts and marks of calls included, up to the family's stop; None
     where it is the text that was shown, or the worker is gone."""
@@ -95,6 +101,8 @@ class RunEnd:
             hint=str(frame.get("hint", "")),
             saved_bytes=saved[0] if saved else None,
             save_ms=saved[1] if saved else 0.0,
+            scores=tuple((_real(log), _real(share)) for log, share in frame.get("scores", ())),
+            vectors=tuple(tuple(map(_real, vector)) for vector in frame.get("vectors", ())),
             written=None if frame.get("written") is None else str(frame["written"]),
         )
 
@@ -334,6 +342,12 @@ def _pair(values: Sequence[object]) -> tuple[int, float]:
     """Return a count and the milliseconds that it took."""
     count, ms = values
     return int(_number(count, "a count") or 0), _number(ms, "its time") or 0.0
+
+
+def _real(value: object) -> float:
+    if isinstance(value, int | float) and -_LARGEST < value < _LARGEST:
+        return value
+    raise ValueError("a score or a vector is no number")
 
 
 def _number(value: object, name: str) -> float | None:

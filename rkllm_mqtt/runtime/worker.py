@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import rkllmrt
 from rkllm_mqtt.runtime.batch import BatchGeneration
 from rkllm_mqtt.runtime.frames import Frame, FrameError, FrameReader, encode_frame
 from rkllm_mqtt.runtime.generation import Generation
+from rkllm_mqtt.runtime.readout import Readout, Spelling
 
 EXIT_LOAD_FAILED = 3
 EXIT_HANDLE_STUCK = 4
@@ -41,9 +43,10 @@ class Worker:
         self._waiting: deque[Frame] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._current: Generation | BatchGeneration | None = None
+        self._current: Generation | BatchGeneration | Readout | None = None
         self._model: rkllmrt.Model | None = None
         self._window = 0
+        self._spellings: dict[str, Spelling] = {}
         self._orphan_grace_s = 0.0
         self._send_lock = threading.Lock()
 
@@ -98,7 +101,8 @@ class Worker:
                 "abi": library.group,
                 "simulated": simulated,
                 "warnings": list(library.warnings),
-                "capabilities": _flags(library.capabilities),
+                # Without numpy neither hidden states nor logits can be read.
+                "capabilities": {**_flags(library.capabilities), "arrays": find_spec("numpy") is not None},
             }
         )
         file = order["file"] or str(_demo_model())
@@ -187,6 +191,8 @@ class Worker:
             run = self._waiting.popleft()
             if run["op"] == "batch":
                 self._current = BatchGeneration(self._model, self._window, run["columns"], self.send)
+            elif run["readout"] is not None:
+                self._current = Readout(self._model, self._window, run, self.send, self._spellings)
             else:
                 self._current = Generation(self._model, self._window, run, self.send)
             return run

@@ -16,9 +16,12 @@ from rkllm_mqtt.core import answers
 from rkllm_mqtt.core.answers import Final, Timing, Usage, bare_text, build_outcome, cut_text, encode
 from rkllm_mqtt.core.chat import Address, ChatRequest
 from rkllm_mqtt.core.errors import Code, Fault
+from rkllm_mqtt.core.evaluation import weigh
 from rkllm_mqtt.core.health import Reason
 from rkllm_mqtt.core.topics import Mailbox
 from rkllm_mqtt.core.verdict import EXPIRED
+from rkllm_mqtt.readouts import likeliest, members_of
+from rkllm_mqtt.runtime.run import EndReason, RunEnd
 
 WIRE = Path(__file__).parents[1] / "wire"
 ROOMY = 1_000_000
@@ -68,6 +71,28 @@ def test_a_final_with_calls_is_the_golden_one_byte_for_byte():
 def test_a_cut_final_is_the_golden_one_byte_for_byte():
     outcome = build_outcome(FINAL, reply_bytes=12, payload_bytes=ROOMY)
     assert outcome == encode(golden("final_truncated"))
+
+
+NUMBERS = replace(
+    FINAL,
+    text="Yes",
+    thinking="",
+    usage=Usage(64, cached_estimated=True),
+    timing=Timing(5.4021, total_ms=310.46),
+    attempt=1,
+    deltas=0,
+)
+
+
+def test_finals_of_numbers_are_the_golden_ones_byte_for_byte():
+    asked = ChatRequest(messages=(), model="m", max_tokens=1, task="evaluate", options=("Yes", "No"))
+    weighed = weigh([[1], [2]], [-0.3, -1.8])
+    end = RunEnd(EndReason.STOP, scores=tuple((one.log_probability, one.probability) for one in weighed))
+    final = replace(NUMBERS, text=likeliest(asked, end), more=members_of(asked, end))
+    assert build_outcome(final, reply_bytes=ROOMY, payload_bytes=ROOMY) == encode(golden("final_evaluation"))
+    end = RunEnd(EndReason.STOP, vectors=((0.6, -0.8), (0.0, 1.0)))
+    final = replace(NUMBERS, text="", more=members_of(replace(asked, task="embed"), end))
+    assert build_outcome(final, reply_bytes=ROOMY, payload_bytes=ROOMY) == encode(golden("final_embeddings"))
 
 
 def test_an_error_is_the_final_with_the_error_and_the_partial_text():
@@ -136,6 +161,8 @@ MEMBERS = {
     "final": OF_A_FINAL,
     "final_tool_calls": OF_A_FINAL,
     "final_truncated": OF_A_FINAL,
+    "final_evaluation": f"{OF_A_FINAL} evaluation",
+    "final_embeddings": f"{OF_A_FINAL} data",
     "error": f"{OF_A_FINAL} error",
     "rejection": f"{OF_A_FINAL} error",
     "info": "schema uid node base software version boot_id started_at runtime models features presets limits"
@@ -205,6 +232,12 @@ def test_the_golden_messages_have_the_shape_of_those_that_a_daemon_publishes(ser
     watcher.publish(f"{box}/request/q7", {"prompt": "story 40 tokens", "stream": True, "seed": 1})
     published["final"] = watcher.reply(f"{box}/reply/q7").json
     published["delta"] = watcher.reply(f"{box}/delta/q7").json
+    for name, asked in (
+        ("final_evaluation", {"task": "evaluate", "prompt": "say: No", "options": ["Yes", "No"]}),
+        ("final_embeddings", {"task": "embed", "input": "hello"}),
+    ):
+        watcher.publish(f"{box}/request/{name}", asked)
+        published[name] = watcher.reply(f"{box}/reply/{name}").json
     watcher.publish(f"{box}/request/q8", {"prompt": "hi", "ttl_s": 0})
     published["rejection"] = watcher.reply(f"{box}/reply/q8").json
     watcher.publish(f"{box}/cancel/q9", b"")

@@ -24,6 +24,7 @@ def refusal(payload):
 
 GOOD = [
     ("id", ["a", "A.z_0-9:", "x" * 64]),
+    ("task", ["chat"]),
     ("stream", [True, False]),
     ("model", ["demo", "x" * 64]),
     ("preset", ["precise"]),
@@ -48,6 +49,10 @@ GOOD = [
 BAD = [
     ("prompt", [5, True, [], {}]),
     ("messages", ["hi", {}, [5], ["hi"], [{"role": "user"}] * 1001]),
+    ("task", ["generate", 1, ""]),
+    ("options", ["Yes", ["Yes"], [], ["Yes", 1], ["Yes", ""], ["Yes", "x" * 65], ["a", "b"] * 33]),
+    ("input", [5, [], [5], ["x"] * 65]),
+    ("pooling", ["max", 1]),
     ("stream", [1, 0, "true", "yes", []]),
     ("model", ["", "x" * 65, 5]),
     ("preset", ["", "x" * 65, 5, ["precise"]]),
@@ -185,6 +190,18 @@ def test_a_tool_choice_without_tools_and_empty_wishes_have_no_effect():
         "response_format",
         "tools",
         "tool_choice",
+    ]
+
+
+def test_each_task_names_what_only_others_have():
+    assert ignored(options=["a", "b"], input="x", pooling="cls") == ["options", "input", "pooling"]
+    weighing = {"task": "evaluate", "options": ["a", "b"]}
+    assert ignored(**weighing, input="x", temperature=1, stream=True) == ["input", "stream", "temperature"]
+    vectors = {"task": "embed", "input": "x", "pooling": "cls", "priority": "background", "ttl_s": 5}
+    assert ignored(**vectors, max_tokens=5, conversation_id="c") == [
+        "messages",
+        "max_tokens",
+        "conversation_id",
     ]
 
 

@@ -25,6 +25,15 @@ def test_tokens_are_counted_with_special_ones_as_one_and_none_added(path):
     assert counter.count("the light<|im_end|>") == 3
 
 
+def test_the_tokens_of_a_text_behind_a_prompt_are_its_own(tmp_path):
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "light": 1, "Yes": 2, "lightYes": 3}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    counter = ExactTokenizer(tmp_path / "tokenizer.json")
+    assert counter.behind("light ", "Yes light") == (2, 1)
+    assert counter.behind("light", "Yes") is None, "one token across the border is of neither"
+
+
 def test_a_file_that_is_no_tokenizer_is_refused_by_its_name(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(RenderError, match=r"tokenizer\.json is no tokenizer"):

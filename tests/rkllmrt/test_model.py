@@ -44,6 +44,19 @@ def test_rows_that_come_in_parts_are_joined(recorder: Callable, open_model: Call
     assert model.last_hidden_layer(HI).shape == (4, 3)
 
 
+def test_only_the_last_rows_are_copied_where_no_others_are_wanted(
+    recorder: Callable, open_model: Callable
+) -> None:
+    one = recorder("D")
+    model = open_model(one)
+    one.script("tlf")
+    assert model.logits(HI, last=2).tolist() == [[4, 5, 6, 7], [8, 9, 10, 11]]
+    one.script("llf")
+    assert model.logits(HI, last=1).shape == (1, 4), "of rows in parts, the last part's"
+    one.script("lf")
+    assert model.logits(HI, last=99).shape == (3, 4)
+
+
 def test_logits_before_they_existed_are_unsupported(recorder: Callable, open_model: Callable) -> None:
     with pytest.raises(Unsupported):
         open_model(recorder("A")).logits(HI)

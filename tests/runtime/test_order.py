@@ -123,6 +123,7 @@ def test_a_run_says_everything_that_the_worker_needs():
         "prime": False,
         "restore": None,
         "save": None,
+        "readout": None,
     }
     calls = CallOrder({"on": {"type": "object"}}, "<tool_call>\n", True)
     assert RunOrder("hi", 7, calls=calls).frame(12)["calls"] == {

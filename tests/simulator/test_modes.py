@@ -32,7 +32,7 @@ def test_logits_point_at_the_first_token_of_the_answer(play) -> None:
 
 
 def test_logits_of_a_large_vocabulary_are_refused(play) -> None:
-    played = play("mode", LOGITS, "run", "hello")
+    played = play("mode", LOGITS, "run", "hello", lines="vocab_size: 300000")
     assert played.of("run")[0]["status"] == -1
     assert "asks for too much memory" in played.log
 

@@ -156,6 +156,8 @@ void tokens_add(Tokens *tokens, Token token);
 void tokens_free(Tokens *tokens);
 /* Append the tokens of text; offsets count from text. */
 void tokens_of(Vocabulary *vocabulary, Span text, Tokens *out);
+/* The id of a piece of text that is no special token. */
+int32_t token_plain_id(const Vocabulary *vocabulary, uint32_t hash);
 int32_t token_eos(const Vocabulary *vocabulary);
 uint32_t token_hash_of_id(const Vocabulary *vocabulary, int32_t id);
 /* The text of an id seen before, NULL otherwise. */

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-enum { LARGEST_VOCABULARY = 1 << 16, MOST_FLOATS = 1 << 27 };
+enum { LARGEST_VOCABULARY = 1 << 18, MOST_FLOATS = 1 << 27 };
 
 static float noise(uint32_t *state) {
     *state = *state * 1664525u + 1013904223u;
@@ -29,7 +29,7 @@ static void fill_logits(const Sim *sim, const Column *column, float *rows, int s
         for (int i = 0; i < size; i++) at[i] = noise(&state);
         bool last = row + 1 == column->n_input;
         int32_t next = last ? (column->tokens.n ? column->tokens.at[0].id : token_eos(&sim->vocabulary))
-                            : (int32_t)(column->input[row + 1] % (uint32_t)size);
+                            : token_plain_id(&sim->vocabulary, column->input[row + 1] ^ sim->lora_seed);
         if (next < size) at[next] = 12;
     }
 }

@@ -93,7 +93,7 @@ static size_t piece_length(const char *text, size_t left) {
 
 static int32_t special_id(const Vocabulary *vocabulary, int index) { return vocabulary->size - N_SPECIALS - 1 + index; }
 
-static int32_t plain_id(const Vocabulary *vocabulary, uint32_t hash) {
+int32_t token_plain_id(const Vocabulary *vocabulary, uint32_t hash) {
     return (int32_t)(hash % (uint32_t)(vocabulary->size - N_SPECIALS - 1));
 }
 
@@ -104,7 +104,7 @@ void tokens_of(Vocabulary *vocabulary, Span text, Tokens *out) {
         if (special < 0) len = piece_length(text.at + at, text.len - at);
         Token token = {.hash = sim_hash(text.at + at, len, 0), .start = (uint32_t)at, .len = (uint16_t)len};
         token.special = special >= 0;
-        token.id = token.special ? special_id(vocabulary, special) : plain_id(vocabulary, token.hash);
+        token.id = token.special ? special_id(vocabulary, special) : token_plain_id(vocabulary, token.hash);
         if (!token.special) {
             char *piece = vocabulary->pieces[token.id];
             memcpy(piece, text.at + at, len);
