@@ -118,7 +118,7 @@ def test_a_run_says_everything_that_the_worker_needs():
         "calls": None,
         "carried": (),
         "carried_tokens": 0,
-        "chunks": (),
+        "chunks": None,
         "lora": None,
         "prime": False,
         "restore": None,
