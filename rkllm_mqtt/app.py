@@ -36,6 +36,7 @@ from rkllm_mqtt.mqtt.session import Session
 from rkllm_mqtt.outbox import Outbox
 from rkllm_mqtt.outcomes import Outcomes
 from rkllm_mqtt.positions import Positions
+from rkllm_mqtt.probing import build_probing
 from rkllm_mqtt.recovery import recover_jobs
 from rkllm_mqtt.recurring.service import Recurring
 from rkllm_mqtt.reload import Reload
@@ -149,6 +150,7 @@ class Daemon:
             unloadable=self._gate.unloadable,
             on_change=self._queue_changed,
         )
+        self.probing = build_probing(config, self._slot, self._scheduler, self._dispatcher.priming)
         self._conversations = Conversations(
             self._live, journal, (config.node, *config.groups), self._dispatcher.arrived
         )
@@ -167,7 +169,7 @@ class Daemon:
             uid=journal.meta["uid"],
             boot_id=uuid.uuid4().hex,
             accepting=lambda: self._gate.accepting,
-            unapplied=lambda: self._reload.reasons,
+            unapplied=lambda: [*self._reload.reasons, *self.probing.reasons],
         )
         self._reporter = Reporter(
             self._topics,

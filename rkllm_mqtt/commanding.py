@@ -66,6 +66,14 @@ def build_commands(daemon: "Daemon") -> Mapping[str, Command]:  # noqa: C901 - a
         daemon.dispatcher.load(model_id)
         return {"model": model_id, "batch": True} if again else {"model": model_id}
 
+    async def probe(arguments: Arguments) -> Mapping[str, Any]:
+        model_id = text_argument(arguments, "id") if "id" in arguments else daemon.slot.wanted
+        if model_id not in daemon.slot.model_ids:
+            raise CommandRefused(f"there is no model {model_id[:64]!r}")
+        if arguments.get("again") is True:
+            daemon.probing.again(model_id)
+        return daemon.probing.told(model_id)
+
     async def conversations(_: Arguments) -> Mapping[str, Any]:
         return {"conversations": await daemon.conversations.shown()}
 
@@ -94,6 +102,7 @@ def build_commands(daemon: "Daemon") -> Mapping[str, Command]:  # noqa: C901 - a
         "drain": drain,
         "cancel": cancel,
         "model": model,
+        "probe": probe,
         "conversations": conversations,
         "conversation_forget": conversation_forget,
         "restart_worker": restart_worker,

@@ -222,7 +222,7 @@ class Dispatcher:
         What the disk does not take in time was shown to nobody: it is computed again after the start.
         """
         self.stopping = True
-        self.priming.give_way()
+        await self.priming.close(_TOKEN_S)
         for turn in self._turns[1:]:
             turn.run.revoke()
         ends = [turn.run.ended for turn in self._turns]

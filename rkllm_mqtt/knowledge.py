@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rkllm_mqtt.core.cachefacts import CacheFacts
+from rkllm_mqtt.core.probes import GIVEN_UP, failed, next_step, without
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
 
@@ -53,6 +54,52 @@ class Knowledge:
         if facts != known.facts:
             known.facts = facts
             self._changed.add(model_id)
+
+    # the probe
+
+    def next_step(self, model_id: str) -> str | None:
+        """Return what the probe of the loaded model asks next; None when there is nothing left to ask."""
+        known = self._look(model_id)
+        return next_step(known.facts, known.done, known.begun)
+
+    async def begin(self, model_id: str, step: str) -> None:
+        """Note that a step begins; returns when that is stored, so that not even a dead board repeats it."""
+        known = self._look(model_id)
+        known.begun[step] = known.begun.get(step, 0) + 1
+        self._changed.add(model_id)
+        await self.keep()
+
+    def end(self, model_id: str, step: str, found: CacheFacts, *, done: bool) -> None:
+        """Note what a step has found.
+
+        Args:
+            model_id: Of the model.
+            step: That began.
+            found: What is None was not found out.
+            done: It came to its end; else it was interrupted, and is begun again some time.
+        """
+        known = self._look(model_id)
+        known.begun.pop(step, None)
+        if done:
+            known.done.append(step)
+        self._changed.add(model_id)
+        self.learn(model_id, **{name: value for name, value in found.to_json().items() if value is not None})
+
+    def fail(self, model_id: str, step: str) -> None:
+        """Note that the library failed in a step: it is left alone from now on."""
+        known = self._look(model_id)
+        known.begun[step] = GIVEN_UP
+        known.facts = replace(known.facts, **without(step))
+        self._changed.add(model_id)
+
+    def failed_steps(self, model_id: str) -> tuple[str, ...]:
+        """Return the steps in which the library failed."""
+        return failed(self._known[model_id].begun)
+
+    def forget(self, model_id: str) -> None:
+        """Let everything be asked anew."""
+        self._known[model_id] = _Known(self._known[model_id].of)
+        self._changed.add(model_id)
 
     @property
     def worth_keeping(self) -> bool:

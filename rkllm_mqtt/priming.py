@@ -77,6 +77,16 @@ class Priming:
         if self._run is not None:
             self._run.abort()
 
+    async def close(self, timeout_s: float) -> None:
+        """Begin nothing more; returns when what has begun has ended, or after so many seconds."""
+        self.give_way()
+        if self._run is not None:
+            await asyncio.wait({self._run.ended}, timeout=timeout_s)
+
+    def wake(self) -> None:
+        """A source has something that it had not: look whether the slot is idle."""
+        self._wake()
+
     def _fall_due(self) -> None:
         self._timer, self._is_due = None, True
         self._wake()

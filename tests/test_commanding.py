@@ -146,6 +146,14 @@ def test_a_model_is_loaded_now_and_jobs_bring_theirs_back(admin):
     assert "no model" in admin.ask("model", id="other")["error"]
 
 
+def test_probe_tells_what_is_known_of_caches_and_asks_anew(admin):
+    name = admin.do("probe", again=True)["model"]
+    while not (told := admin.do("probe", id=name))["probed"]:
+        pass
+    assert (told["failed"], told["facts"]["reuses_finished"], told["facts"]["granularity"]) == ([], True, 1)
+    assert "there is no model" in admin.ask("probe", id="absent")["error"]
+
+
 def test_restart_worker_gives_a_new_process_and_runs_the_job_again(admin):
     before = admin.do("health")["worker"]
     admin.send("running", "count to 100")

@@ -143,6 +143,11 @@ class RuntimeConfig(Section):
         le=31_536_000,
         description="Idleness after which the model is unloaded, unless it is pinned, seconds; 0: never.",
     )
+    probe_idle_s: Seconds | None = Field(
+        3,
+        description="Idleness after which the runtime is asked what it does with caches, once for each model "
+        "file and release, seconds; null: never by itself.",
+    )
     batch_window_ms: float = Field(
         10,
         ge=0,

@@ -1,7 +1,8 @@
 """The private language of daemon and worker: one JSON object a line, over a socketpair.
 
-To the worker: `load`, then any number of `run`, `batch`, `revoke`, `give_way`, `abort`, and `stop`. A `batch`
-holds the `run` frames of its columns; each is told of and ended by its own number.
+To the worker: `load`, then any number of `run`, `batch`, `probe`, `revoke`, `give_way`, `abort`, and `stop`.
+A `batch` holds the `run` frames of its columns; each is told of and ended by its own number. A `probe` is a
+run without an answer; its `done` tells what was found.
 From the worker: `hello`, `ready` or `failed`, then for each run `started`, `tokens`..., `done`.
 Each run has a generation number, and a frame of a generation that has ended is dropped.
 """

@@ -184,6 +184,33 @@ def prime_order(
     return RunOrder(prompt, 1, chunks=chunks, lora=lora, prime=True, restore=restore, save=save)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeOrder(RunOrder):
+    """One step of a probe: runs of its own, and no answer."""
+
+    prompt: str = ""
+    max_tokens: int = 1
+    step: str
+    """Of `core.probes.STEPS`."""
+    granularity: int
+    """What is known of it, at least 1."""
+    raw: bool
+    """Prompts are taken as they are."""
+    folder: str
+    """For its files; exists, and is removed afterwards."""
+
+    def frame(self, generation: int) -> Mapping[str, Any]:
+        """Return the `probe` frame."""
+        return {
+            "op": "probe",
+            "gen": generation,
+            "step": self.step,
+            "granularity": self.granularity,
+            "raw": self.raw,
+            "folder": self.folder,
+        }
+
+
 def find_library(config: Config) -> Path | None:
     """Return the native library to load; None means the simulator.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from rkllm_mqtt.core.cachefacts import CacheFacts
 from rkllm_mqtt.core.errors import SlotLost
 from rkllm_mqtt.runtime.frames import Frame
 from rkllm_mqtt.runtime.order import RunOrder
@@ -73,6 +74,8 @@ class RunEnd:
     """Of each option that was to be weighed: its natural log probability, its share among the options."""
     vectors: tuple[tuple[float, ...], ...] = ()
     """Of each text, of length 1."""
+    found: CacheFacts | None = None
+    """What a step of a probe has found; None for every other run."""
     written: str | None = None
     """What the model wrote in this run, thoughts and marks of calls included, up to the family's stop; None
     where it is the text that was shown, or the worker is gone."""
@@ -103,6 +106,7 @@ class RunEnd:
             save_ms=saved[1] if saved else 0.0,
             scores=tuple((_real(log), _real(share)) for log, share in frame.get("scores", ())),
             vectors=tuple(tuple(map(_real, vector)) for vector in frame.get("vectors", ())),
+            found=_facts(frame.get("found")),
             written=None if frame.get("written") is None else str(frame["written"]),
         )
 
@@ -348,6 +352,14 @@ def _real(value: object) -> float:
     if isinstance(value, int | float) and -_LARGEST < value < _LARGEST:
         return value
     raise ValueError("a score or a vector is no number")
+
+
+def _facts(found: object) -> CacheFacts | None:
+    if found is None:
+        return None
+    if not isinstance(found, dict):
+        raise TypeError("what was found is no object")
+    return CacheFacts.from_json(found)
 
 
 def _number(value: object, name: str) -> float | None:

@@ -29,6 +29,11 @@ class Runs:
         return iter(self._runs.values())
 
     @property
+    def last(self) -> int:
+        """Return the generation of the newest run."""
+        return self._generation
+
+    @property
     def turns(self) -> int:
         """Return how many times the library is to be entered for them; a batch counts as one."""
         return len({run.batch or run.generation for run in self})

@@ -103,6 +103,11 @@ class Slot:
         return [*(list(stamp) for stamp in self._loaded_stamp), self.facts.version]
 
     @property
+    def last_run(self) -> int:
+        """Return the number of the newest run that was handed over; they count from 1."""
+        return self._runs.last
+
+    @property
     def pid(self) -> int | None:
         """Return the worker's process id."""
         return self._worker.pid if self._worker and not self._worker.gone.done() else None

@@ -24,6 +24,7 @@ import rkllmrt
 from rkllm_mqtt.runtime.batch import BatchGeneration
 from rkllm_mqtt.runtime.frames import Frame, FrameError, FrameReader, encode_frame
 from rkllm_mqtt.runtime.generation import Generation
+from rkllm_mqtt.runtime.probe import Probe
 from rkllm_mqtt.runtime.readout import Readout, Spelling
 
 EXIT_LOAD_FAILED = 3
@@ -43,7 +44,7 @@ class Worker:
         self._waiting: deque[Frame] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._current: Generation | BatchGeneration | Readout | None = None
+        self._current: Generation | BatchGeneration | Readout | Probe | None = None
         self._model: rkllmrt.Model | None = None
         self._window = 0
         self._spellings: dict[str, Spelling] = {}
@@ -141,7 +142,7 @@ class Worker:
 
     def _obey(self, frame: Frame) -> None:
         match frame["op"]:
-            case "run" | "batch":
+            case "run" | "batch" | "probe":
                 with self._changed:
                     self._waiting.append(frame)
                     self._changed.notify()
@@ -191,6 +192,8 @@ class Worker:
             run = self._waiting.popleft()
             if run["op"] == "batch":
                 self._current = BatchGeneration(self._model, self._window, run["columns"], self.send)
+            elif run["op"] == "probe":
+                self._current = Probe(self._model, run, self.send)
             elif run["readout"] is not None:
                 self._current = Readout(self._model, self._window, run, self.send, self._spellings)
             else:

@@ -24,6 +24,7 @@ class Kit:
     """A dispatcher on a real slot and a real journal."""
 
     def __init__(self, config, journal):
+        self.config = config
         self.journal, self.counters, self.sent = journal, Counters(), Sent()
         self.live = LiveJobs(build_policy(config))
         self.finals = defaultdict(asyncio.get_running_loop().create_future)
