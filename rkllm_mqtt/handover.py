@@ -7,6 +7,7 @@ from typing import Any
 
 from rkllm_mqtt.answer import Answer, Send
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.core.prefix import Chain
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.readouts import check_size
@@ -65,7 +66,9 @@ class Handover:
         rendered = prompt.rendered
         if job.request.task == "evaluate":
             check_size(prompt.tokens, self._config.limits.logits_max_mb)
-        cached_chars = self._scheduler.cached_chars(order.prompt, job.request.lora)
+        tracker = self._scheduler.tracker
+        chain = tracker.chain_of(job.request.model, order.lora, order.prompt)
+        cached_chars = tracker.expected(chain).likely
         chunks = None
         if rendered.mode != "runtime" and order.readout is None:  # else a part would be a whole message
             chunks = self._scheduler.chunks(job, order.prompt, cached_chars, rendered.specials)
@@ -73,10 +76,8 @@ class Handover:
         answer = self._answer(job)
         order = replace(order, first_token_limit_s=limit_s, chunks=chunks)
         run = self._slot.submit(order, partial(self._take, answer))
-        turn = self._turn(job, prompt, answer, run, cached_chars)
-        if order.readout is not None:
-            self._scheduler.forget_cache()  # what these modes leave there, nobody has said
-        return turn
+        # What the other modes leave in the cache, nobody has said.
+        return self._turn(job, prompt, answer, run, chain if order.readout is None else None)
 
     def submit_together(self, jobs: Sequence[Job], refuse: Callable[[Job, RenderError], None]) -> list[Turn]:
         """Hand jobs to the worker as a batch; those that do not go along wait on.
@@ -102,12 +103,10 @@ class Handover:
                 for (_, _, order), answer in zip(made, answers, strict=True)
             ]
         )
-        turns = [
-            self._turn(job, prompt, answer, run, 0)
+        return [
+            self._turn(job, prompt, answer, run, None)
             for (job, prompt, _), answer, run in zip(made, answers, runs, strict=True)
         ]
-        self._scheduler.forget_cache()  # each column has a KV cache of its own, and nobody chooses the column
-        return turns
 
     def _fitting(self, made: list[Made]) -> list[Made]:
         """Return what surely fits the window, or the first alone: one that does not fails the whole array."""
@@ -126,9 +125,9 @@ class Handover:
     def _answer(self, job: Job) -> Answer:
         return Answer(job, self._send, interval_s=self._config.delta_interval_ms / 1000)
 
-    def _turn(self, job: Job, prompt: Prompt, answer: Answer, run: Run, cached_chars: int) -> Turn:
-        turn = Turn(job, run, answer, prompt.rendered, cached_chars, job.carried)
-        self._scheduler.follow(turn)
+    def _turn(self, job: Job, prompt: Prompt, answer: Answer, run: Run, chain: Chain | None) -> Turn:
+        turn = Turn(job, run, answer, prompt.rendered, prompt.tokens, job.carried)
+        self._scheduler.follow(turn, chain)
         return turn
 
     def _take(self, answer: Answer, pieces: Sequence[Any], tokens: int) -> None:

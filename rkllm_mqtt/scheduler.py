@@ -7,28 +7,34 @@ Rule 2: what a run used is charged and learned from when it ends, whatever its e
 import asyncio
 import json
 from collections.abc import Sequence
+from typing import Any
 
+from rkllm_mqtt.caching.tracker import KvTracker, Restorable
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.chunks import next_cut
 from rkllm_mqtt.core.estimates import Estimates
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.live import LiveJobs
-from rkllm_mqtt.core.pace import Pace, common_prefix
+from rkllm_mqtt.core.pace import Pace
+from rkllm_mqtt.core.prefix import Chain
 from rkllm_mqtt.core.rates import Rates
+from rkllm_mqtt.core.savings import Savings
 from rkllm_mqtt.core.seeds import Seed, seed_of
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.knowledge import Knowledge
 from rkllm_mqtt.outlooks import Outlooks
 from rkllm_mqtt.residence import LOADS_KEY
 from rkllm_mqtt.runtime.order import ChunkOrder
-from rkllm_mqtt.runtime.run import EndReason, Run, RunEnd
+from rkllm_mqtt.runtime.run import Run, RunEnd
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
 from rkllm_mqtt.turn import Turn
 
 _KEPT_EVERY_RUNS = 16
 """The rates are stored so often, and at the end."""
+_TELLING = 4
+"""A prompt of which so many times more is reused than computed shows that the cache is reused."""
 
 
 class Scheduler:
@@ -47,10 +53,12 @@ class Scheduler:
         self._slot = slot
         self._journal = journal
         self._in_kv: ChatRequest | None = None
-        self._last_prompt = ""
-        self._last_lora: str | None = None
         self.knowledge = Knowledge(slot, journal)
         """Of the runtime's KV cache and prompt-cache files."""
+        self.tracker = KvTracker(slot, self.knowledge)
+        """Knows what is in the KV cache."""
+        self.savings = Savings()
+        """What the KV cache has saved."""
         self._columns: list[Turn] = []
         """Those of the batches in the slot."""
         self._resumed: set[str] = set()
@@ -109,9 +117,16 @@ class Scheduler:
         """Let a job into the idle slot that never waited."""
         self._policy.enter(job, self.estimates.slot_s(job), self._journal.now())
 
-    def follow(self, turn: Turn) -> None:
-        """Charge and learn from a run that was handed to the worker."""
-        self._in_kv = turn.job.request
+    def follow(self, turn: Turn, chain: Chain | None, file: Restorable | None = None) -> None:
+        """Charge and learn from a run that was handed to the worker.
+
+        Args:
+            turn: The job's.
+            chain: Of its prompt; None for a column of a batch, which has a KV cache of its own.
+            file: The prompt-cache file that is loaded before it.
+        """
+        self._in_kv = turn.job.request if chain is not None else None
+        self._track(turn, chain, file)
         if turn.run.in_batch:
             self._columns.append(turn)
         self._resume(turn.job.request.model)
@@ -122,28 +137,13 @@ class Scheduler:
 
     def follow_prime(self, run: Run) -> None:
         """Remember what a prime run leaves in the KV cache."""
-        order = run.order
-        self.cached_chars(order.prompt, order.lora.id if order.lora else None)
-        run.ended.add_done_callback(self._settle_prime)
-
-    def _settle_prime(self, ended: "asyncio.Future[RunEnd]") -> None:
-        if ended.cancelled() or ended.exception() is not None or ended.result().reason is not EndReason.STOP:
-            self.forget_cache()
+        self._in_kv = None
+        self.tracker.follow(run, self.tracker.chain_of(self._slot.wanted, run.order.lora, run.order.prompt))
 
     def forget_cache(self) -> None:
-        """Nothing is in the KV cache any more."""
-        self._in_kv, self._last_prompt = None, ""
-
-    def cached_chars(self, prompt: str, lora: str | None) -> int:
-        """Return how many characters the KV cache will hold of a prompt that is handed to the worker now.
-
-        Args:
-            prompt: Whole.
-            lora: The adapter that computes it: another one computes other keys and values.
-        """
-        shared = common_prefix(self._last_prompt, prompt) if lora == self._last_lora else 0
-        self._last_prompt, self._last_lora = prompt, lora
-        return shared
+        """Nothing is known of the KV cache any more."""
+        self._in_kv = None
+        self.tracker.forget()
 
     async def keep(self) -> None:
         """Store what has been learned."""
@@ -180,9 +180,24 @@ class Scheduler:
         if column is not None and self._policy.running is None:
             self._policy.begin(column.job, self._journal.now())  # the rest of its batch goes on
 
+    def _track(self, turn: Turn, chain: Chain | None, file: Restorable | None) -> None:
+        tracked = self.tracker.follow(turn.run, chain, file)
+
+        def update(_future: "asyncio.Future[Any]") -> None:
+            turn.match, turn.before = tracked.match, tracked.before
+
+        turn.match = tracked.match
+        turn.run.started.add_done_callback(update)
+        turn.run.ended.add_done_callback(update)
+
     def _learn(self, turn: Turn, end: RunEnd) -> None:
         model = turn.job.request.model
-        turn.measure(end, self.paces[model], self.estimates.habits)
+        pace = self.paces[model]
+        turn.measure(end, pace, self.estimates.habits)
+        if not turn.run.in_batch and end.computed_tokens is not None:
+            cached, computed = turn.reused(end, pace)
+            self.savings.count(pace.rates, cached, computed, turn.restore_s)
+            self._learn_reuse(turn, cached, computed)
         self._unkept += 1
         if end.reuse is not None:
             self.reuse[model] = end.reuse
@@ -198,6 +213,14 @@ class Scheduler:
             limited = self._slot.facts.capabilities.get("per_run_max_new_tokens")
             known = facts.reuses_finished if limited else facts.reuses_aborted
         return known
+
+    def _learn_reuse(self, turn: Turn, cached: int, computed: int) -> None:
+        """Take the fact that most of a prompt was not computed, where nobody has probed it."""
+        before, facts = turn.before, self.knowledge.facts_of(turn.job.request.model)
+        name = "reuses_aborted" if before.aborted else "reuses_finished"
+        if turn.run.order.restore is None and getattr(facts, name) is None and cached > _TELLING * computed:
+            found = {name: True}
+            self.knowledge.learn(turn.job.request.model, **found | {"reuses_finished": True})
 
     def _told_by_chunks(self, reuse: bool) -> dict[str, bool]:
         """Return the facts that the chunks of a prompt tell; where runs have no limit, they are aborted."""

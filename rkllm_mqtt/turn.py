@@ -9,7 +9,9 @@ from rkllm_mqtt.core.answers import Timing, Usage
 from rkllm_mqtt.core.carried import Carried
 from rkllm_mqtt.core.errors import SlotLost
 from rkllm_mqtt.core.habits import Habits
+from rkllm_mqtt.core.kvcache import NOTHING, UNKNOWN, KvState, Match
 from rkllm_mqtt.core.pace import Pace
+from rkllm_mqtt.core.tokens import Estimate
 from rkllm_mqtt.core.verdict import RunFacts
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.render.renderer import Rendered
@@ -17,6 +19,9 @@ from rkllm_mqtt.runtime.run import EndReason, Run, RunEnd
 
 _HEADER_TOKENS = 8
 """A shared beginning this short is a template's header, which says nothing about a cached conversation."""
+
+_DOUBT = 1.5
+"""A prompt has not so many times the tokens that were estimated: then its beginning was computed again."""
 
 
 @dataclass(eq=False, slots=True)
@@ -27,16 +32,30 @@ class Turn:
     run: Run
     answer: Answer
     rendered: Rendered
-    cached_chars: int
-    """Characters of the prompt that the prompt before it began with too."""
+    tokens: Estimate
+    """Of the prompt; exact where the model came with its tokenizer."""
     carried: Carried | None = None
     """The answer so far when it came into the slot."""
     preempting: bool = False
     """It was aborted for another job, since it cannot go on later."""
     expired: bool = False
     """Its deadline has passed in the slot."""
+    match: Match = NOTHING
+    """What of the prompt is in the KV cache."""
+    before: KvState = UNKNOWN
+    """What the KV cache held when the run began."""
     end: RunEnd | None = None
     """How the run ended; None before, and when the worker was lost."""
+
+    @property
+    def cached_chars(self) -> int:
+        """Return how many characters of the prompt are most likely not computed."""
+        return self.match.likely
+
+    @property
+    def restore_s(self) -> float:
+        """Return what the load of a prompt-cache file took, seconds."""
+        return self.run.restored.ms / 1000 if self.run.restored else 0.0
 
     @property
     def staged(self) -> bool:
@@ -127,13 +146,18 @@ class Turn:
         carried = self.carried
         if carried is not None and carried.tokens:  # later runs compute again what the first one did
             return Usage(carried.prompt_tokens, tokens, carried.cached_tokens, carried.cached_estimated)
-        total, cached = pace.tokens_of(len(self.rendered.text)), pace.tokens_of(self.cached_chars)
+        text, is_exact = self.rendered.text, self.tokens.low == self.tokens.high
+        total = self.tokens.tokens if is_exact else pace.tokenizer.estimate(text).tokens
+        cached = self._cached_of(total, len(text))
         computed = self.end.computed_tokens if self.end else None
         if computed is None or not tokens:
-            return Usage(total, tokens, min(cached, total), cached_estimated=True)
+            return Usage(max(total, cached), tokens, cached, cached_estimated=True)
         if cached < max(_HEADER_TOKENS, computed // 20):
             return Usage(computed, tokens, 0)
-        cached = min(cached, max(0, total - computed))
+        if is_exact:
+            return Usage(total, tokens, max(0, total - computed))
+        if self.end is not None:
+            cached, computed = self.reused(self.end, pace)
         return Usage(computed + cached, tokens, cached, cached_estimated=cached > 0)
 
     def teach(self, pace: Pace, ttft_ms: float | None) -> None:
@@ -148,17 +172,29 @@ class Turn:
                 pace.tokenizer.learn(self.rendered.text, self.end.computed_tokens)
         pace.learn_run(self.end.run_ms / 1000, ttft_ms, self.rate())
 
-    def measure(self, end: RunEnd, pace: Pace, habits: Habits) -> None:
-        """Let the rates of the model, and the habits of the client, learn from a run that has ended."""
+    def reused(self, end: RunEnd, pace: Pace) -> tuple[int, int]:
+        """Return how many tokens of the prompt were not computed, and how many were."""
         prompt = self.run.order.prompt
         total = pace.tokenizer.estimate(prompt).tokens
+        cached = self._cached_of(total, len(prompt))
+        computed = end.computed_tokens if end.computed_tokens is not None else max(0, total - cached)
+        if self.match.tokens is not None:
+            return min(cached, max(0, round(_DOUBT * total) - computed)), computed
+        return max(0, total - computed) if cached else 0, computed
+
+    def _cached_of(self, total: int, chars: int) -> int:
+        """Return how many tokens of a prompt are most likely cached: counted before, or by its characters."""
+        if self.match.tokens is not None:
+            return self.match.tokens
+        return round(total * min(1.0, self.cached_chars / max(1, chars)))
+
+    def measure(self, end: RunEnd, pace: Pace, habits: Habits) -> None:
+        """Let the rates of the model, and the habits of the client, learn from a run that has ended."""
         made = end.tokens - self.run.order.carried_tokens
         if end.columns > 1:
-            self._measure_column(end, pace, total, made)
+            self._measure_column(end, pace, pace.tokenizer.estimate(self.run.order.prompt).tokens, made)
             return
-        cached = round(total * self.cached_chars / max(1, len(prompt)))
-        computed = end.computed_tokens if end.computed_tokens is not None else total - cached
-        cached = max(0, total - computed) if cached else 0
+        cached, computed = self.reused(end, pace)
         context, first_ms = cached + computed, end.prefill_ms
         uncached = min(1.0, computed / context) if context else 0.0
         for tokens, ms in end.chunks if end.reuse is not False else ():

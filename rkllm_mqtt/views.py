@@ -188,6 +188,7 @@ class DaemonViews:
     def stats(self) -> Mapping[str, Any]:
         """Return flat numbers, each of which a person may plot."""
         counters, pace = self._counters, self._pace(self._slot.wanted)
+        savings = self._scheduler.savings
         uptime = time.monotonic() - self._started
         pid = self._slot.pid
         members: dict[str, Any] = {
@@ -208,6 +209,9 @@ class DaemonViews:
             "tokens_generated_total": counters.tokens_generated,
             "tokens_prompt_total": counters.tokens_prompt,
             "tokens_cached_total": counters.tokens_cached,
+            "prefix_hits_total": savings.hits,
+            "prefix_hit_percent": savings.hit_percent,
+            "prefix_saved_s_total": round(savings.seconds, 1),
             **_quantiles("ttft_ms", pace.ttft_ms),
             **_quantiles("tokens_per_s", pace.tokens_per_s),
             "slot_busy_percent": round(100 * counters.busy_s / uptime, 2) if uptime else 0,

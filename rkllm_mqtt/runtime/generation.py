@@ -74,6 +74,8 @@ class Generation:
         self._first_chars = 1
         self._reuse: bool | None = None
         self._saved: tuple[int, float] | None = None
+        self._reached = 0
+        self._is_clean = False
         self._computes_from = 0.0
         self._chunk_token_at: float | None = None
         self._yielding = False
@@ -138,6 +140,8 @@ class Generation:
             "generate_ms": None if first is None else (ended - first) * 1000,
             "written": self._text.written,
             "saved": self._saved,
+            "reached": self._reached,
+            "clean": self._is_clean,
             **end,
         }
 
@@ -192,20 +196,29 @@ class Generation:
         save = self._order["save"]
         params = replace(self._chunk_params, save_prompt_cache=None if save is None else Path(save))
         began = time.monotonic()
-        outcome = self._model.generate(rkllmrt.PromptInput(self._order["prompt"]), params, self._on_chunk)
+        outcome = self._library_run(self._order["prompt"], params)
         ended = time.monotonic()
         if outcome.saved_prompt_cache is not None:  # it is written behind the first token
             saved_ms = (ended - (self._chunk_token_at or ended)) * 1000
             self._saved = outcome.saved_prompt_cache.stat().st_size, saved_ms
             ended -= saved_ms / 1000
         perf = outcome.perf
-        if perf is not None and self._reason is None:
-            self._chunks.append((perf.prefill_tokens, (ended - began) * 1000))
+        if self._reason is None:
+            self._reached = len(self._order["prompt"])
+            if perf is not None:
+                self._chunks.append((perf.prefill_tokens, (ended - began) * 1000))
         return {
             "reason": self._reason or "stop",
             "computed_tokens": None if perf is None else sum(computed for computed, _ in self._chunks),
             "memory_mb": None if perf is None else perf.memory_usage_mb,
         }
+
+    def _library_run(self, prompt: str, params: rkllmrt.RunParams) -> rkllmrt.RunOutcome:
+        """Compute a beginning of the prompt."""
+        self._is_clean = False
+        outcome = self._model.generate(rkllmrt.PromptInput(prompt), params, self._on_chunk)
+        self._is_clean = not outcome.aborted
+        return outcome
 
     @property
     def _chunk_params(self) -> rkllmrt.RunParams:
@@ -218,7 +231,7 @@ class Generation:
         start, chars = (order["start"], order["chars"]) if order else (0, 0)
         while (cut := next_cut(whole, start, chars, order["borders"] if order else ())) is not None:
             began = time.monotonic()
-            outcome = self._model.generate(rkllmrt.PromptInput(whole[:cut]), params, self._on_chunk)
+            outcome = self._library_run(whole[:cut], params)
             ms = (time.monotonic() - began) * 1000
             if self._reason is not None:
                 return False
@@ -226,6 +239,7 @@ class Generation:
                 break  # it does not say what it computed: nobody would notice that it is all in vain
             computed = outcome.perf.prefill_tokens
             self._chunks.append((computed, ms))
+            self._reached = cut
             if len(self._chunks) == 2:
                 (first, _), (second, _) = self._chunks
                 anew = second >= _ANEW * first * (cut - start) / self._first_chars
@@ -250,8 +264,11 @@ class Generation:
     def _enter(self, text: str) -> rkllmrt.RunOutcome:
         thinking = self._order["thinking"] and self._model.library.capabilities.thinking_switch
         prompt = rkllmrt.PromptInput(text, enable_thinking=thinking)
+        self._is_clean = False
         try:
-            return self._model.generate(prompt, self._params(), self._on_token)
+            outcome = self._model.generate(prompt, self._params(), self._on_token)
+            self._is_clean = not outcome.aborted
+            return outcome
         except rkllmrt.RunFailed as exc:
             if exc.callbacks or self._too_long():
                 raise

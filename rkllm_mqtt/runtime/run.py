@@ -66,6 +66,10 @@ class RunEnd:
     """Tokens that had been made before and were made again."""
     message: str = ""
     hint: str = ""
+    reached: int = 0
+    """Characters of the prompt that its chunks have computed; of a prime run that was not ended, all."""
+    clean: bool = False
+    """The library ended its last run by itself, and was not told to."""
     saved_bytes: int | None = None
     """Of the prompt-cache file that was asked for; None where there is none."""
     save_ms: float = 0.0
@@ -102,6 +106,8 @@ class RunEnd:
             repeated=int(_number(frame.get("repeated"), "repeated") or 0),
             message=str(frame.get("message", "")),
             hint=str(frame.get("hint", "")),
+            reached=int(_number(frame.get("reached"), "the end of a chunk") or 0),
+            clean=frame.get("clean") is True,
             saved_bytes=saved[0] if saved else None,
             save_ms=saved[1] if saved else 0.0,
             scores=tuple((_real(log), _real(share)) for log, share in frame.get("scores", ())),
