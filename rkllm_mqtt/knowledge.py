@@ -122,6 +122,12 @@ class Knowledge:
         return known
 
 
+def kept_facts(text: str) -> tuple[CacheFacts, tuple[str, ...]]:
+    """Return the facts, and the steps in which the library failed, of a value that `keep` wrote."""
+    known = _read(text)
+    return known.facts, failed(known.begun)
+
+
 def _key(model_id: str) -> str:
     return f"facts:{model_id}"
 

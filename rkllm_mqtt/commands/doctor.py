@@ -18,6 +18,11 @@ GROUP = Group("Configuration")
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration of the daemon to examine")
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="also load each model and ask the runtime what it does with caches; half a minute each",
+    )
     parser.add_argument("--json", action="store_true", help="print the findings as a list of JSON objects")
     parser.add_argument(
         "--root", type=Path, metavar="FOLDER", help="where /sys, /proc, /dev and /etc are found (default: /)"
@@ -91,5 +96,17 @@ def _groups(
     yield check_models(subject)
     if demo is None:
         yield check_journal(subject)
+    if args.probe and demo is None:
+        yield from _caches(config, say)
     say("asking the broker …")
     yield check_broker(subject, probe_broker(config), time.time())
+
+
+def _caches(config: Config, say: Callable[[str], None]) -> Iterator[list[Finding]]:
+    """Yield the findings about caches, model by model."""
+    from rkllm_mqtt.commands.doctoring.caches import check_caches
+    from rkllm_mqtt.commands.doctoring.caches_probe import probe_caches
+
+    findings = check_caches(probe_caches(config, say))
+    for group in dict.fromkeys(finding.group for finding in findings):
+        yield [finding for finding in findings if finding.group == group]
