@@ -157,3 +157,38 @@ async def test_batches_are_not_probed(tmp_path, model):
         await probed.kit.until(lambda: probed.slot.loaded)
         probed.probing.again("plain")
         assert probed.probing.source() is None
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        (),
+        ("reuse: no",),
+        ("reuse_aborted: no", "reuse_generated: no", "cache_load_replaces: no", "cache_stays: no"),
+        ("reuse_granularity: 32", "joins: stable", "aborted_run_saves: yes", "fail_after_abort: 2"),
+    ],
+)
+@in_loop
+async def test_whatever_the_library_does_the_answers_and_what_is_told_of_them_are_true(
+    tmp_path, model, switches
+):
+    house = "The house has " + ", ".join(f"room {number}" for number in range(300)) + ". "
+    async with probing(tmp_path, model(*switches), policy={"prefill_chunk_tokens": 64}) as probed:
+        kit = probed.kit
+        await kit.until(lambda: probed.probing.told("plain")["probed"])
+        reuses = probed.facts.can_reuse
+        assert reuses is ("reuse: no" not in switches)
+        stopped = await kit.ask("stopped", house + "story 9000 tokens")
+        await kit.running("stopped")
+        await kit.dispatcher.cancel(stopped)
+        prompts = {"a": "say: one", "b": "say: two", "c": "say: three"}
+        for name, prompt in prompts.items():
+            await kit.ask(name, house + prompt)
+            final = await kit.final(name)
+            assert final["text"] == prompt[5:]
+            usage = final["usage"]
+            assert usage["prompt_tokens"] > 800
+            if not reuses:
+                assert usage["cached_tokens"] == 0
+            elif name == "c":  # behind a finished run of nearly the same prompt
+                assert usage["cached_tokens"] > 700
