@@ -47,7 +47,12 @@ class Batching:
         self._records = {
             model_id: BatchRecord.from_json(journal.meta.get(_key(model_id), "")) for model_id in self._models
         }
+        self._suspects: dict[str, set[int]] = {}
+        """By model: the jobs of lost batches; any of them may have been the cause."""
+        self._unloadable: set[str] = set()
+        """Models that did not load for a batch, and have not been loaded since."""
         slot.on_batch_lost = self.lost
+        slot.on_unloadable = self.unloadable
         for model_id in self._models:
             self._apply(model_id)
 
@@ -85,14 +90,45 @@ class Batching:
                 self._records[other_id].single_ms.append(each)
                 self._judge(other_id)
 
-    def lost(self, model_id: str, reason: str) -> None:
-        """A batch was lost with its worker, or the library failed in it: run one by one from now on."""
+    def lost(self, model_id: str, reason: str, job: int | None = None) -> None:
+        """A batch was lost with its worker, or the library failed in it: run one by one from now on.
+
+        Args:
+            model_id: Whose batch it was.
+            reason: For health.
+            job: The number of one of those that were in it.
+        """
         record = self._records.get(model_id)
+        suspects = self._suspects.setdefault(model_id, set())
+        if job is not None:
+            suspects.add(job)
         if record is not None and record.off != "crash":
             record.lose(reason)
             log.warning("batch_off", model=model_id, reason=reason)
             self._changed.add(model_id)
             self._apply(model_id)
+
+    def unloadable(self, model_id: str, columns: int, reason: str) -> bool:
+        """A load has failed; return whether the next one, for single runs, may do better.
+
+        One prompt takes less memory than several. Where that fails too it is not the batch's fault.
+        """
+        if columns > 1 and self._slot.facts.capabilities.get("n_batch"):
+            self._unloadable.add(model_id)
+            self.lost(model_id, reason)
+            return True
+        if model_id in self._unloadable:
+            self._unloadable.discard(model_id)
+            self.try_again(model_id)
+        return False
+
+    def acquit(self, model_id: str, job: int) -> None:
+        """A job of a lost batch is lost alone too, each time: run batches again, it was not their fault."""
+        record, suspects = self._records.get(model_id), self._suspects.get(model_id, set())
+        if record is not None and record.off == "crash" and job in suspects:
+            log.info("batch_acquitted", model=model_id)
+            suspects.clear()
+            self.try_again(model_id)
 
     def try_again(self, model_id: str) -> bool:
         """Let a model run batches again; False when none are configured for it."""

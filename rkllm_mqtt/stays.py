@@ -166,13 +166,14 @@ class Stays:
         job = turn.job
         if turn.run.in_batch:
             # Nobody knows whose fault it is; they run one by one from now on, and then it counts.
-            self._batching.lost(job.request.model, reason)
+            self._batching.lost(job.request.model, reason, job.seq)
         else:
             job.crashes += 1
         self._scheduler.forget_cache()
         decision = policy.after_slot_lost(job.crashes, self._config.runtime.max_attempts, reason)
         log.warning("slot_lost", job=job.seq, attempt=job.attempt, crashes=job.crashes, reason=reason)
         if isinstance(decision, policy.GiveUp):
+            self._batching.acquit(job.request.model, job.seq)
             await self._finish(turn, Ended(JobEvent.GAVE_UP, "error", decision.fault))
             return
         self._counters.retried += 1

@@ -137,3 +137,54 @@ async def test_the_columns_of_a_batch_share_the_time_that_their_clients_are_char
         times = [final["timing"] for final in finals]
         batch_ms = max(time["prefill_ms"] + time["generate_ms"] for time in times)
         assert kit.counters.busy_s == pytest.approx(batch_ms / 1000, rel=0.1, abs=0.01)
+
+
+@in_loop
+async def test_a_model_that_loads_for_one_only_runs_one_by_one(tmp_path, model):
+    async with dispatching(tmp_path, model(*PACE, "batch: refuses"), n_batch=4) as kit:
+        assert await answers(kit, {"a": "say: one", "b": "say: two"}) == {"a": "one", "b": "two"}
+        assert (kit.slot.columns, kit.slot.load_failures, kit.slot.problem) == (1, 0, None)
+        (reason,) = kit.dispatcher.batching.reasons
+        assert reason.code == "batch_off"
+        assert "malloc" in reason.message
+
+
+@in_loop
+async def test_a_model_that_does_not_load_at_all_is_no_fault_of_batches(tmp_path, model):
+    async with dispatching(tmp_path, model("on init: fault fail"), n_batch=4) as kit:
+        await kit.until(lambda: kit.slot.load_failures == 2)
+        assert "malloc" in kit.slot.problem.message
+        assert kit.dispatcher.batching.reasons == []
+
+
+@in_loop
+async def test_a_prompt_that_kills_single_runs_too_gives_batches_back(tmp_path, model):
+    file = model(*PACE, 'when "poison": fault abort after 1 tokens')
+    async with dispatching(tmp_path, file, n_batch=3, max_attempts=1) as kit:
+        await kit.until(lambda: kit.slot.loaded)
+        kit.dispatcher.paused = True
+        for name, prompt in {"a": "count to 30", "bad": "poison", "b": "say: two"}.items():
+            await kit.ask(name, prompt)
+        kit.dispatcher.paused = False
+        kit.dispatcher.wake()
+        finals = {name: await kit.final(name) for name in ("a", "bad", "b")}
+        assert {name: final["status"] for name, final in finals.items()} == {
+            "a": "ok", "bad": "error", "b": "ok",
+        }  # fmt: skip
+        assert finals["bad"]["error"]["code"] == "slot_failed"
+        assert kit.dispatcher.batching.reasons == []
+        await kit.until(lambda: kit.slot.loaded and kit.slot.columns == 3)
+
+
+@in_loop
+async def test_prompts_of_another_sampling_never_share_a_batch(tmp_path, model):
+    async with dispatching(tmp_path, model(*PACE), n_batch=4) as kit:
+        await kit.until(lambda: kit.slot.loaded)
+        kit.dispatcher.paused = True
+        for name, temperature in {"a": 0.1, "b": 0.1, "c": 0.9}.items():
+            await kit.ask(name, "show your parameters", sampling={"temperature": temperature})
+        kit.dispatcher.paused = False
+        kit.dispatcher.wake()
+        texts = {name: (await kit.final(name))["text"] for name in "abc"}
+        assert texts["a"] == texts["b"] != texts["c"]
+        assert "0.9" in texts["c"]

@@ -62,6 +62,8 @@ class Slot:
         """Runs that the loaded model computes together."""
         self.on_batch_lost: Callable[[str, str], None] = lambda _model_id, _reason: None
         """Called with the model and the reason when a batch is lost, before the next worker is loaded."""
+        self.on_unloadable: Callable[[str, int, str], bool] = lambda _model_id, _columns, _reason: False
+        """Called with model, columns and reason of a failed load; True: the next one may do better."""
         self._wedged: list[WorkerProcess] = []
         self._closing = False
         self._loaded_stamp: Stamp = ()
@@ -347,6 +349,8 @@ class Slot:
         )
 
     def _failed(self, exc: ModelUnavailable) -> None:
+        if self.on_unloadable(self._wanted, self.columns, str(exc)):
+            return
         self.load_failures += 1
         hint = exc.hint or "`rkllm-mqtt doctor` looks at the board and the model file."
         self.problem = Reason("model_error", f"the model cannot be loaded: {exc}", hint, serious=True)

@@ -36,6 +36,13 @@ def test_a_library_that_cannot_run_batches_dies_of_an_assertion_in_the_first(pla
     assert play("batch", 2, "run", "say: one|say: two", lines="batch: asserts").status == -6
 
 
+def test_a_library_without_memory_for_a_batch_loads_for_one(play) -> None:
+    assert play("run", "say: one", lines="batch: refuses").texts(0) == ["one"]
+    played = play("batch", 2, "run", "say: one|say: two", lines="batch: refuses")
+    assert played.of("init")[0]["status"] == -1
+    assert "failed to malloc npu memory" in played.log
+
+
 @pytest.mark.parametrize(("slope", "expected_ms"), [(0, 500), (0.5, 1000)])
 def test_a_step_of_all_columns_costs_as_the_slope_says(play, slope: float, expected_ms: float) -> None:
     lines = f"decode_ms_per_token: 10\nbatch_slope: {slope}"

@@ -110,13 +110,15 @@ void fault_strike(const Fault *fault, Clock *clock);
 
 /* ---- sim_model ---- */
 typedef enum { TEMPLATE_NONE, TEMPLATE_CHATML, TEMPLATE_LLAMA3, TEMPLATE_GEMMA, TEMPLATE_PHI, TEMPLATE_ZEPHYR } Template;
+typedef enum { BATCH_WORKS, BATCH_ASSERTS, BATCH_REFUSES } Batch;
 
 typedef struct Model {
     char name[64], platform[16], dtype[24], toolkit[24], driver[16], eos_text[40], profile[32], fault_state[SIM_PATH];
     int npu_core_num, max_context, vocab_size, embd_size, layers, kv_bytes, chat_template;
     int thinking, tokenizer, embedding, cross_attention;
     int eos_as_text, split_raw, joins_unstable, granularity;
-    int reuse, reuse_generated, reuse_aborted, cache_replaces, cache_stays, aborted_saves, cache_sparse, batch_asserts;
+    int reuse, reuse_generated, reuse_aborted, cache_replaces, cache_stays, aborted_saves, cache_sparse;
+    int batch; /* a Batch */
     int fail_after_abort, late_events, stop_at_think_end;
     Pace pace;
     Rule *rules;

@@ -61,7 +61,7 @@ static const Key KEYS[] = {
     SWITCH("reuse_aborted", reuse_aborted, "no|yes"),
     SWITCH("cache_load_replaces", cache_replaces, "no|yes"),
     SWITCH("cache_stays", cache_stays, "no|yes"),
-    SWITCH("batch", batch_asserts, "works|asserts"),
+    SWITCH("batch", batch, "works|asserts|refuses"),
     SWITCH("aborted_run_saves", aborted_saves, "no|yes"),
     SWITCH("cache_file", cache_sparse, "full|sparse"),
     SWITCH("late_events", late_events, "no|yes"),

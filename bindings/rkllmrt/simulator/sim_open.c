@@ -59,7 +59,8 @@ static bool load(Sim *sim, bool *null_handle) {
     Fault fault = rule_fault(&sim->model, ON_INIT, span(""), 0);
     fault_strike(&fault, &sim->clock);
     *null_handle = fault.kind == FAULT_NULL;
-    if (fault.kind == FAULT_FAIL || fault.kind == FAULT_ERROR) {
+    bool too_large = sim->model.batch == BATCH_REFUSES && sim->settings.n_batch > 1;
+    if (fault.kind == FAULT_FAIL || fault.kind == FAULT_ERROR || too_large) {
         printf("E RKNN: failed to malloc npu memory, size: %d, flags: 0x2\n", 536870912);
         return false;
     }

@@ -258,7 +258,7 @@ static bool read_inputs(Sim *sim, const Input *inputs, bool keep_history) {
 
 /* 1.2.3 has the first assertion: logits of token input within a conversation. Users report others in batches. */
 static void check_assertion(const Sim *sim, const Input *inputs, const Infer *infer) {
-    if (sim->model.batch_asserts && sim->n_columns > 1) fault_strike(&(Fault){.kind = FAULT_ABORT}, NULL);
+    if (sim->model.batch == BATCH_ASSERTS && sim->n_columns > 1) fault_strike(&(Fault){.kind = FAULT_ABORT}, NULL);
     if (infer->mode != MODE_LOGITS || !infer->keep_history || inputs->kind != INPUT_TOKEN) return;
     if (strcmp(sim->release.version, "1.2.3") == 0) fault_strike(&(Fault){.kind = FAULT_ABORT}, NULL);
 }
