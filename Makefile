@@ -30,7 +30,7 @@ soak: setup
 	@$(PY) -m soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SPEED),--speed $(SPEED))
 
 bench: setup
-	@$(PY) -m bench
+	@$(PY) -m bench $(foreach row,$(ROW),--only $(row))
 
 # FUZZ_S seconds for each target; an environment of its own.
 fuzz:

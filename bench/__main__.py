@@ -21,12 +21,14 @@ from bench.figure import Figure
 from bench.rows import (
     batching,
     cancelling,
+    classes,
     clients,
     crashing,
     crowd,
     deciding,
     flooding,
     footprint,
+    foretelling,
     idling,
     latency,
     preempting,
@@ -57,6 +59,8 @@ ROWS: Mapping[str, Row] = {
     "deciding": deciding.measure,
     "preempting": preempting.measure,
     "sharing": sharing.measure,
+    "classes": classes.measure,
+    "foretelling": foretelling.measure,
     "idling": idling.measure,
     "starting": starting.measure,
 }

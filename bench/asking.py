@@ -164,6 +164,10 @@ class Asker:
             [self.dialect.request(self.client, one.id, one.question.prompt) for one in open_ones]
         )
 
+    def cancel(self) -> None:
+        """Cancel everything that this client has asked."""
+        self.wire.publish([(f"{self.dialect.mailbox(self.client)}/cancel", b'{"all": true}')])
+
     async def done(self, within_s: float = ANSWER_S) -> None:
         """Wait until every question has its final.
 

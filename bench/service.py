@@ -5,7 +5,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ class Dialect:
     """Requests, deltas and finals are JSON of protocol 1.0; else bare bytes."""
     members: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """What each JSON request carries beside its prompt."""
+
+    def at(self, priority: str) -> "Dialect":
+        """Return the same for requests of a class; a service that knows none is spoken to as ever."""
+        return replace(self, members={**self.members, "priority": priority})
 
     def mailbox(self, client: str) -> str:
         """Return the prefix of a client's topics."""

@@ -6,6 +6,7 @@ Beside it stands a queue that gives the oldest first, which has no decision to m
 import random
 import time
 from collections import deque
+from functools import partial
 
 from bench.context import Context
 from bench.figure import Figure, Goal, median, percentile
@@ -73,9 +74,9 @@ def _decide(policy: Policy, rounds: int) -> tuple[list[float], list[float]]:
     last = next(iter(policy.waiting)).request
     choosing, whole = [], []
     for _ in range(rounds):
-        kept = last
+        saving = partial(estimates.saving_s, in_kv=last)
         began = time.perf_counter()
-        job = policy.choose(now, lambda one, kept=kept: estimates.saving_s(one, kept))
+        job = policy.choose(now, saving)
         chosen = time.perf_counter()
         assert job is not None
         policy.claim(job, job.cost_s, now)

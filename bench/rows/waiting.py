@@ -95,10 +95,10 @@ def _ask(askers: list[Asker], start: int, count: int) -> list[Answer]:
     return answers
 
 
-async def accepted(answers: list[Answer]) -> None:
-    """Wait until all are on disk and their senders told so."""
+async def accepted(answers: list[Answer], times: int = 1) -> None:
+    """Wait until all are on disk and their senders told so, so often."""
     ends_at = asyncio.get_running_loop().time() + _ACCEPTED_S
-    while missing := sum(not one.events for one in answers):
+    while missing := sum(len(one.events) < times for one in answers):
         if asyncio.get_running_loop().time() > ends_at:
             raise Broken(f"{missing} of {len(answers)} prompts were not accepted in {_ACCEPTED_S:g} s")
         await asyncio.sleep(0.02)
