@@ -93,21 +93,27 @@ class Outlooks:
         return outlook.place, round(outlook.begins_in_s, 1) if known else None
 
     def _occupied(self, newcomer: Priority | None = None) -> Occupied:
-        """Return what is in the slot as a job of a class sees it that comes now; None: as those that wait."""
-        left_s, staged = self._load_left_s(), []
+        """Return what is in the slot; `newcomer`: the class of a job that comes now."""
+        left_s = self._load_left_s()
+        staged: list[Job] = []
+        revoked: list[Job] = []
+        waiting = self._policy.waiting
+        highest = next((priority for priority in Priority if waiting.count(priority)), max(Priority))
+        highest = highest if newcomer is None else min(highest, newcomer)
         gives_way: Turn | None = None
         for turn in self._turns:
             if turn.staged:
-                if newcomer is None or newcomer >= turn.job.priority:
-                    staged.append(turn.job)
+                # The dispatcher takes it back within its next look.
+                gives = highest < turn.job.priority and not self._policy.reserves.owes(turn.job.priority)
+                (revoked if gives else staged).append(turn.job)
             elif turn.computing:
                 left_s = max(left_s, self._left_s(turn))  # several are columns of one batch
-                if turn.run.giving_way or (newcomer is Priority.INTERACTIVE and self._may_preempt(turn)):
+                if turn.run.giving_way or (highest is Priority.INTERACTIVE and self._may_preempt(turn)):
                     gives_way = turn
         if gives_way is None:
-            return Occupied(left_s, tuple(staged))
+            return Occupied(left_s, tuple(staged), revoked=tuple(revoked))
         rates = self._paces[gives_way.job.request.model].rates
-        return Occupied(left_s, tuple(staged), gives_way.job, rates.step_s(0))
+        return Occupied(left_s, tuple(staged), gives_way.job, rates.step_s(0), tuple(revoked))
 
     def _load_left_s(self) -> float:
         """Return how long the load in progress will still take."""

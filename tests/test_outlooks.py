@@ -103,6 +103,27 @@ async def test_a_job_that_gives_way_comes_behind_the_voice(tmp_path):
 
 
 @in_loop
+async def test_the_voice_is_told_that_it_is_next_before_the_slot_was_looked_at(tmp_path):
+    async with dispatching(tmp_path, FAULTY) as kit:
+        await kit.ask("warm")
+        await kit.final("warm")
+        long = await kit.ask("long", "endless", priority=BACKGROUND)
+        await kit.running("long")
+        staged = await kit.ask("staged", priority=BACKGROUND)
+        await kit.until(lambda: len(list(kit.dispatcher.turns)) == 2)
+        voice = await kit.ask("voice", priority=INTERACTIVE)
+        place, begins_s = kit.scheduler.outlooks.outlook(voice)
+        assert (place, begins_s) == (1, pytest.approx(0, abs=1))
+        told = [(job.id, place) for job, place, _ in kit.scheduler.outlooks.first(9)]
+        assert told[0] == ("voice", 1)
+        assert {name for name, _ in told} == {"voice", "staged", "long"}
+        assert kit.scheduler.outlooks.outlook(staged)[0] in (2, 3)
+        await kit.final("voice")
+        await kit.dispatcher.cancel(long)
+        await kit.final("staged")
+
+
+@in_loop
 async def test_a_days_trace_is_written_and_plays_again(tmp_path):
     trace = tmp_path / "trace.jsonl"
     async with dispatching(tmp_path, FAULTY, policy={"trace": str(trace)}) as kit:

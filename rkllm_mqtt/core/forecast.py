@@ -45,6 +45,8 @@ class Occupied:
     """The running job, when it is about to give way: it waits again, its rest being `left_s`."""
     give_way_s: float = 0.0
     """How long that takes."""
+    revoked: tuple[Job, ...] = ()
+    """Staged too, but about to give way: they wait again."""
 
 
 @dataclass(slots=True)
@@ -90,18 +92,20 @@ class Forecast:
 
     def all_done_s(self, slot: Occupied) -> float:
         """Return the slot time until everything that waits is done."""
-        return slot.left_s + sum(map(self.cost_of, slot.staged)) + self._scale() * self.policy.waiting.work_s
+        staged_s = sum(map(self.cost_of, (*slot.staged, *slot.revoked)))
+        return slot.left_s + staged_s + self._scale() * self.policy.waiting.work_s
 
     def _behind(self, job: Job, slot: Occupied) -> Outlook:
         """Return about where a job stands, by the slot time that goes before it."""
         lines = self.policy.waiting.lines
-        jobs, seconds = float(len(slot.staged)), 0.0
+        staged = [*slot.staged, *(one for one in slot.revoked if one.priority <= job.priority)]
+        jobs, seconds = float(len(staged)), 0.0
         for priority in Priority:
             if priority < job.priority:
                 jobs += len(lines[priority])
                 seconds += lines[priority].work_s
         more_jobs, more_s = _before(lines[job.priority], job)
-        first_s = slot.left_s + sum(map(self.cost_of, slot.staged))
+        first_s = slot.left_s + sum(map(self.cost_of, staged))
         return Outlook(int(jobs + more_jobs) + 1, first_s + self._scale() * (seconds + more_s))
 
     def _scale(self) -> float:
@@ -149,6 +153,8 @@ class _Game:
         self._tenancy = policy.tenancy
         self._moved_in = {policy.tenancy.model}
         """Models whose load is counted: jobs of one are run together, as far as others can wait."""
+        for revoked in slot.revoked:
+            self._lines[revoked.priority].add(revoked)
         if slot.preempted is not None:
             self._left[slot.preempted.seq] = slot.left_s
             self._lines[slot.preempted.priority].add(slot.preempted)

@@ -74,6 +74,8 @@ def test_a_staged_job_is_first_and_a_job_that_gives_way_comes_later(make_job):
     slot = Occupied(4.0, (), running, 0.1)
     assert [(job.seq, s) for job, s in forecast_of(policy).play(0.0, slot)] == [(3, 0.1), (2, 1.1)]
     assert forecast_of(policy).of(voice, 0.0, Occupied(4.0, (staged,))).place == 2
+    slot = Occupied(4.0, (), running, 0.1, (staged,))
+    assert [(job.seq, s) for job, s in forecast_of(policy).play(0.0, slot)] == [(3, 0.1), (1, 1.1), (2, 3.1)]
 
 
 def test_a_job_that_is_not_in_the_queue_is_told_its_place_behind_its_own(make_job):
