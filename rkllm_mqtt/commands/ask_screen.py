@@ -8,6 +8,8 @@ from rkllm_mqtt.commands.client import Asking
 from rkllm_mqtt.commands.client_exchange import Exchange, Piece, Stage, Step, Voided
 from rkllm_mqtt.commands.terminal import Terminal
 
+_PAUSE_S = 1.5
+"""An answer that gave way for longer says so."""
 _PHASES = {"load": "loading the model", "model_load": "loading the model", "prefill": "reading the prompt"}
 
 
@@ -21,6 +23,7 @@ class AskScreen:
         self._since = time.monotonic()
         self._kind = ""
         self._at_line_start = True
+        self._broken = False  # its line was ended to say that another goes first
         self._held = ""  # trailing white space of thoughts, shown only if more thoughts follow
 
     def show(self, asking: Asking, step: Step | None) -> None:
@@ -30,7 +33,9 @@ class AskScreen:
             self._append(step)
         elif isinstance(step, Voided) and self._stream:
             self._start_anew(step)
-        elif asking.exchange.stage is not Stage.DONE and not (self._kind and self._terminal.is_terminal):
+        elif self._kind and self._terminal.is_terminal:
+            self._tell_pause(asking)
+        elif asking.exchange.stage is not Stage.DONE:
             self._terminal.live(self.waiting_line(asking))
 
     def waiting_line(self, asking: Asking) -> str:
@@ -72,6 +77,16 @@ class AskScreen:
             already_s = exchange.phase_s if exchange.stage is Stage.RUNNING else 0.0
             self._doing, self._since = doing, time.monotonic() - already_s
 
+    def _tell_pause(self, asking: Asking) -> None:
+        """Say that the answer has given way to another; for a moment it is not worth breaking its line."""
+        exchange = asking.exchange
+        if exchange.stage is Stage.WAITING and time.monotonic() - self._since >= _PAUSE_S:
+            self._broken = self._broken or not self._at_line_start
+            self.end_line()
+            self._terminal.live(f"another goes first; {waiting_text(exchange)}")
+        elif exchange.stage is Stage.RUNNING and self._broken:
+            self._terminal.live(self.waiting_line(asking))
+
     def _append(self, piece: Piece) -> None:
         if piece.kind == "thinking" and not self._terminal.is_terminal:
             return
@@ -90,6 +105,8 @@ class AskScreen:
             body = text.rstrip()
             text, self._held = body, text[len(body) :]
             styles = ("dim",)
+        if self._broken:
+            text, self._broken = text.lstrip(" "), False
         self._terminal.write(text, *styles)
         self._at_line_start = text.endswith("\n") if text else self._at_line_start
 

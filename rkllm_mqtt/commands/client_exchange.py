@@ -77,6 +77,8 @@ class Exchange:
         """Fields of the request that the daemon does not honour."""
         self.priority = ""
         """The class it waits in, which may be lower than asked."""
+        self._started_n: int | None = None
+        """The number of the event `started`; the numbers of a request's events rise."""
         self._attempt = 0
         self._deltas: dict[int, tuple[int, str, str]] = {}
         self._shown = 0  # the deltas 0 .. _shown - 1 were given out as pieces
@@ -93,11 +95,13 @@ class Exchange:
         if kind == "accepted":
             self._accept(event)
         elif kind == "position":
+            if self._started_n is not None and (_whole(event.get("n")) or 0) > self._started_n:
+                self.stage = Stage.WAITING  # it has given way to another
             self._enter(Stage.WAITING)
             self.position = _whole(event.get("position"))
             self.eta_s = _number(event.get("eta_s"))
         elif kind == "started":
-            self.accepted = True
+            self.accepted, self._started_n = True, _whole(event.get("n"))
             self._enter(Stage.RUNNING)
             self.phase, self.phase_s, self.eta_s = "", 0.0, None
         elif kind == "progress":
@@ -194,7 +198,7 @@ class Exchange:
         return [Voided(restarted=False), Piece("text", text)]
 
     def _enter(self, stage: Stage) -> None:
-        """Go on to `stage`, never back: an event may arrive after what follows it."""
+        """Go on to `stage`, not back: an event may arrive after the deltas that follow it."""
         order = list(Stage)
         if order.index(stage) > order.index(self.stage):
             self.stage = stage

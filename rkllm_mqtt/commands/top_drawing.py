@@ -8,7 +8,7 @@ from rkllm_mqtt.commands.terminal import harmless
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _QUIET_AT_ZERO = frozenset(
-    {"cancelled", "expired", "refused", "retried", "redelivered", "cached", "answers unsent"}
+    {"cancelled", "expired", "refused", "gave way", "retried", "redelivered", "cached", "answers unsent"}
 )
 _BAD = frozenset({"failed", "answers unsent"})
 

@@ -19,6 +19,7 @@ _TOTALS = (
             ("cancelled", "jobs_cancelled_total"),
             ("expired", "jobs_expired_total"),
             ("refused", "jobs_rejected_total"),
+            ("gave way", "jobs_preempted_total"),
             ("retried", "jobs_retried_total"),
             ("redelivered", "jobs_redelivered_total"),
         ),

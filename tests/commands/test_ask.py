@@ -115,6 +115,33 @@ def test_a_restart_says_so_and_prints_anew(commands: Any, daemon: Any) -> None:
     assert re.search(r"A wrong \n\(restarted\)\n.*A right answer\.\n", terminal.text, re.DOTALL)
 
 
+def test_an_answer_that_gives_way_says_so_and_goes_on_in_a_line_of_its_own(
+    commands: Any, daemon: Any
+) -> None:
+    steps: dict[str, threading.Event] = {name: threading.Event() for name in ("begun", "told")}
+
+    def tell(request: Any) -> None:
+        daemon.accept(request)
+        daemon.event(request, "started", attempt=1, model="tiny", cached_tokens=0)
+        daemon.delta(request, 0, "if so:\n")
+        daemon.delta(request, 1, "    one day")
+        assert steps["begun"].wait(20)
+        daemon.event(request, "position", position=2, eta_s=4.6)
+        assert steps["told"].wait(20)
+        daemon.delta(request, 2, " it rained")
+        daemon.final(request, "if so:\n    one day it rained", deltas=3)
+
+    daemon.answer = lambda request: threading.Thread(target=tell, args=(request,), daemon=True).start()
+    terminal = commands.in_terminal("ask", "hi")
+    terminal.wait_for("    one day")
+    steps["begun"].set()
+    terminal.wait_for("another goes first; waiting: place 2, about 5 s")
+    steps["told"].set()
+    assert terminal.wait() == 0
+    assert "if so:\n    one day\n" in terminal.text
+    assert "about 5 s\rit rained\n" in terminal.text
+
+
 def test_ctrl_c_cancels_and_waits_for_the_confirmation(commands: Any, daemon: Any) -> None:
     daemon.answer = lambda request: (daemon.accept(request), daemon.delta(request, 0, "Well, "))
     terminal = commands.in_terminal("ask", "hi")

@@ -61,6 +61,18 @@ def test_a_late_position_does_not_lead_back_from_the_running_stage() -> None:
     assert exchange.stage is Stage.RUNNING
 
 
+def test_a_position_behind_the_start_says_that_the_answer_gave_way() -> None:
+    exchange = Exchange("a")
+    exchange.take_event(encoded(type="started", n=3, attempt=1))
+    exchange.take_delta(delta(0, "one "))
+    exchange.take_event(encoded(type="position", n=2, position=1))
+    assert exchange.stage is Stage.ANSWERING
+    exchange.take_event(encoded(type="position", n=4, position=2, eta_s=3))
+    assert (exchange.stage, exchange.position, exchange.eta_s) == (Stage.WAITING, 2, 3.0)
+    exchange.take_delta(delta(1, "two"))
+    assert exchange.stage is Stage.ANSWERING
+
+
 def test_a_gap_is_held_back_and_the_final_fills_it() -> None:
     exchange = Exchange("a")
     steps = exchange.take_delta(delta(0, "one ")) + exchange.take_delta(delta(2, "three"))
