@@ -296,6 +296,10 @@ class Reception:
 
     async def _take_in(self, message: Inbound, address: Address, parsed: Parsed, asked: _Question) -> None:
         fault, request_id, text = asked.fault, asked.request_id, parsed.request.text
+        if asked.answer.done():
+            # Answered before this task began: those before it are only about to go on, and one of them may be
+            # the same request, which must not be told as known before it is there.
+            await asyncio.sleep(0)
         try:
             admission = await asked.answer
         except StoreError as exc:

@@ -53,13 +53,14 @@ class Desk:
     """The neighbour that raises: only `cancel` is tried."""
 
     def __post_init__(self):
+        self.parser = RequestParser(self.config, [model.id for model in self.config.models] or ["demo"])
         topics = Topics(self.config.base, self.config.node, self.config.groups, self.config.reply_topics)
         self.topics = topics
         self._mids = itertools.count(1)
         self.reception = Reception(
             self.config,
             topics,
-            RequestParser(self.config, [model.id for model in self.config.models] or ["demo"]),
+            self.parser,
             self.live,
             self.counters,
             self.journal,
@@ -79,6 +80,12 @@ class Desk:
                 send=self._sent,
             ),
         )
+
+    def change(self, **sections):
+        """Take over a changed configuration."""
+        self.config = Config.model_validate({"node": self.config.node, **sections})
+        self.parser.apply(self.config)
+        self.reception.apply(self.config)
 
     def _note(self, *call):
         # The session ignores the second ack of a message, and so does this record.

@@ -1,6 +1,7 @@
 """The promise of `intake/reception.py` about repeats: one run, one outcome, told as often as it is asked."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -31,6 +32,31 @@ async def test_copies_that_come_at_once_run_once(desk):
         assert it.live.count == len(it.of("queued")) == 1
         assert [duplicate for _, duplicate, _ in it.of("accepted")] == [False] + [True] * 19
         assert not it.of("sent")
+
+
+async def test_a_copy_that_is_answered_before_its_turn_does_not_overtake_the_first(desk, monkeypatch):
+    """As on a busy machine, where the journal's thread is done before the loop goes on."""
+    async with desk() as it:
+        waiting = asyncio.get_running_loop()._ready
+        admit = it.journal.admit
+
+        def answered(*args, **options):
+            before, answer = len(waiting), admit(*args, **options)
+            while len(waiting) == before:
+                time.sleep(0)
+            return answer
+
+        it.put("kitchen/request/q7", b"hi")
+        monkeypatch.setattr(it.journal, "admit", answered)
+        it.put("kitchen/request/q7", b"hi")
+        it.put("kitchen/request/q8", b"hi")
+        await it.reception.drained()
+        assert [(job.id, again) for job, again, _ in it.of("accepted")] == [
+            ("q7", False),
+            ("q7", True),
+            ("q8", False),
+        ]
+        assert it.of("resend") == []
 
 
 @pytest.mark.parametrize("finished", [False, True])
