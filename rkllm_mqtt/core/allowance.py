@@ -60,7 +60,7 @@ class Allowance:
         """Return the seconds until the next token is there; 0 when it is."""
         if self.tokens >= _ONE:
             return 0.0
-        ticks = math.ceil((1 - self.tokens) / (per_s * _TICK_S) - 1e-6)
+        ticks = math.ceil((_ONE - self.tokens) / (per_s * _TICK_S) + 1e-10)
         return max(0.0, self.at + ticks * _TICK_S - now)
 
 
