@@ -33,7 +33,7 @@ def test_an_outcome_that_the_broker_never_had_is_sent_by_the_next_daemon_with_th
     broker.stop()
     with daemon.log_file.open() as log:
         while "job_ended" not in log.readline():
-            pass
+            watcher.wait_next(0.02)  # nothing comes: this is a pause
     daemon.kill()
     broker.start()
     listener = connect(f"{box}/#", port=broker.port)

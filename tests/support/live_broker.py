@@ -28,7 +28,7 @@ class Broker:
         *,
         persistence: bool = False,
         saved_every: int = 1,
-        max_queued: int | None = 20_000,
+        max_queued: int = 20_000,
         extra: str = "",
     ) -> None:
         """Write the configuration.
@@ -37,7 +37,7 @@ class Broker:
             folder: Takes its files.
             persistence: It has a file, written whole after every `saved_every` changes.
             saved_every: 1 loses nothing in a crash, and makes 20 messages a second out of 20,000.
-            max_queued: Messages kept for a client that is away; None is mosquitto's default.
+            max_queued: Messages kept for a client that is away.
             extra: More lines of configuration.
         """
         self.port = free_port()
@@ -46,7 +46,7 @@ class Broker:
         lines = [
             f"listener {self.port} 127.0.0.1",
             "allow_anonymous true",
-            "" if max_queued is None else f"max_queued_messages {max_queued}",
+            f"max_queued_messages {max_queued}",
             "set_tcp_nodelay true",
             "user root",
             f"persistence {'true' if persistence else 'false'}",
