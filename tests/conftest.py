@@ -5,6 +5,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +68,38 @@ def connect(shared_broker: Broker) -> Iterator[Callable[..., Client]]:
 
 
 @pytest.fixture(scope="session")
-def shared_daemon(shared_broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def online(
+    shared_broker: Broker, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., AbstractContextManager[Daemon]]:
+    """A context with a daemon that many tests share; it ends in order, and has raised nothing."""
+
+    @contextmanager
+    def run(name: str, environment: dict[str, str] | None = None, **config: Any) -> Iterator[Daemon]:
+        settings = {**os.environ, "RKLLM_SIM_PROFILE": "instant", **(environment or {})}
+        folder = tmp_path_factory.mktemp(name)
+        daemon = Daemon(folder, shared_broker.port, f"{name}-{os.getpid()}", config, settings)
+        watcher = Client(shared_broker.port).subscribe(f"rkllm/{daemon.node}/info")
+        daemon.start(watcher)
+        watcher.close()
+        yield daemon
+        assert daemon.stop() == 0, daemon.log
+        assert "Traceback" not in daemon.log, daemon.log
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shared_daemon(online: Callable[..., AbstractContextManager[Daemon]]) -> Iterator[Daemon]:
     """One daemon with the default configuration, as fast as possible, for all tests that do not harm it."""
-    settings = {**os.environ, "RKLLM_SIM_PROFILE": "instant"}
-    folder = tmp_path_factory.mktemp("daemon")
-    daemon = Daemon(folder, shared_broker.port, f"shared-{os.getpid()}", {}, settings)
-    watcher = Client(shared_broker.port).subscribe(f"rkllm/{daemon.node}/#")
-    daemon.start(watcher)
-    yield daemon
-    assert daemon.stop() == 0, daemon.log
-    watcher.close()
-    assert "Traceback" not in daemon.log, daemon.log
+    with online("shared") as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="session")
+def slow_daemon(online: Callable[..., AbstractContextManager[Daemon]]) -> Iterator[Daemon]:
+    """The same at 64 ms a token: slow enough to act in the middle of an answer. Tests leave it idle."""
+    with online("slow", {"RKLLM_SIM_PROFILE": "origin"}) as daemon:
+        yield daemon
 
 
 @pytest.fixture
@@ -85,6 +107,17 @@ def served(shared_daemon: Daemon, connect: Callable[..., Client]) -> tuple[Clien
     """A client and a mailbox of its own on the shared daemon."""
     box = shared_daemon.client(f"c-{uuid.uuid4().hex[:12]}")
     return connect(f"{box}/#", f"rkllm/{shared_daemon.node}/+"), box
+
+
+@pytest.fixture
+def served_slowly(slow_daemon: Daemon, connect: Callable[..., Client]) -> Iterator[tuple[Client, str]]:
+    """A client and a mailbox of its own on the shared slow daemon; what is left of its requests is ended."""
+    box, queue = slow_daemon.client(f"c-{uuid.uuid4().hex[:12]}"), f"rkllm/{slow_daemon.node}/queue"
+    client = connect(f"{box}/#", queue)
+    yield client, box
+    client.publish(f"{box}/cancel", {"all": True})
+    while client.on(queue)[-1].json["state"] != "idle":
+        client.wait_next(1)
 
 
 @pytest.fixture

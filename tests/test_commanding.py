@@ -1,11 +1,8 @@
 """The promise of `commanding.py`: what an administrator asks for over MQTT is done and answered."""
 
-import os
 import uuid
 
 import pytest
-from live_client import Client
-from live_daemon import Daemon
 from live_slot import MODELS
 
 CONFIG = {
@@ -56,18 +53,11 @@ class Administrator:
 
 
 @pytest.fixture(scope="module")
-def commanded(shared_broker, tmp_path_factory):
+def commanded(online):
     """One daemon for all commands; each test leaves it as it was."""
     # Without a pace for all models: theirs lets the tests act in the middle of an answer.
-    environment = {**os.environ, "RKLLM_SIM_PROFILE": ""}
-    folder = tmp_path_factory.mktemp("commanded")
-    daemon = Daemon(folder, shared_broker.port, f"commanded-{os.getpid()}", CONFIG, environment)
-    watcher = Client(shared_broker.port).subscribe(f"rkllm/{daemon.node}/#")
-    daemon.start(watcher)
-    yield daemon
-    watcher.close()
-    assert daemon.stop() == 0, daemon.log
-    assert "Traceback" not in daemon.log, daemon.log
+    with online("commanded", {"RKLLM_SIM_PROFILE": ""}, **CONFIG) as daemon:
+        yield daemon
 
 
 @pytest.fixture

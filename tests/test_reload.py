@@ -2,6 +2,7 @@
 
 import signal
 import time
+import uuid
 
 import pytest
 import yaml
@@ -11,10 +12,16 @@ from live_client import PATIENCE_S
 class Running:
     """A daemon whose file can be changed."""
 
-    def __init__(self, launch):
-        self.daemon, self.watcher = launch(runtime={"restart_max_s": 1})
+    def __init__(self, daemon, watcher):
+        self.daemon, self.watcher = daemon, watcher
         self.settings = yaml.safe_load(self.daemon.config_file.read_text())
-        self.read = 0
+        self.name = uuid.uuid4().hex[:12]
+
+    @property
+    def answers(self):
+        """Return how often the daemon has said what it made of its file."""
+        log = self.daemon.log
+        return log.count("config_reloaded") + log.count("config_refused")
 
     def topic(self, name):
         return f"rkllm/{self.daemon.node}/{name}"
@@ -28,10 +35,10 @@ class Running:
             for key, value in settings.items()
         }
         self.daemon.config_file.write_text(text or yaml.safe_dump({**self.settings, **changed}))
+        before = self.answers
         self.daemon.process.send_signal(signal.SIGHUP)
-        self.read += 1
         until = time.monotonic() + PATIENCE_S
-        while self.daemon.log.count("config_reloaded") + self.daemon.log.count("config_refused") < self.read:
+        while self.answers == before:
             assert time.monotonic() < until, self.daemon.log
             assert self.daemon.process.poll() is None, self.daemon.log
             self.watcher.wait_next(0.1)
@@ -39,6 +46,7 @@ class Running:
     def until(self, name, holds):
         """Return the newest state of a topic when it is as wanted."""
         until = time.monotonic() + PATIENCE_S
+        self.watcher.reply(self.topic(name))
         while not holds(newest := self.watcher.on(self.topic(name))[-1].json):
             assert time.monotonic() < until, newest
             self.watcher.wait_next(1)
@@ -46,14 +54,23 @@ class Running:
 
     def ask(self, client, request_id, payload):
         """Return the outcome of a request."""
-        box = self.daemon.client(client)
+        box = self.daemon.client(f"{client}-{self.name}")
         self.watcher.publish(f"{box}/request/{request_id}", payload)
         return self.watcher.reply(f"{box}/reply/{request_id}")
 
 
+@pytest.fixture(scope="module")
+def daemon(online):
+    with online("reload", runtime={"restart_max_s": 1}) as daemon:
+        yield daemon
+
+
 @pytest.fixture
-def running(launch):
-    return Running(launch)
+def running(daemon, connect):
+    """The daemon as it has begun; the file is put back, and read again."""
+    running = Running(daemon, connect(f"rkllm/{daemon.node}/#"))
+    yield running
+    running.change()
 
 
 def reasons(health):

@@ -137,10 +137,9 @@ def test_a_streamed_json_request_prints_events_gapless_deltas_and_one_final(
     assert [event["type"] for event in kinds["event"]][:2] == ["accepted", "started"]
 
 
-def test_mosquitto_pub_cancels_a_running_answer_with_an_empty_message(terminal, launch):
-    daemon, _ = launch(environment={"RKLLM_SIM_PROFILE": "origin"})  # 64 ms a token
-    here, box = terminal("mqttv5"), daemon.client("kitchen")
-    lines = here.subscribe(daemon.node, "-v", "-t", f"{box}/delta/long", "-t", f"{box}/reply/long")
+def test_mosquitto_pub_cancels_a_running_answer_with_an_empty_message(terminal, served_slowly, slow_daemon):
+    here, (_, box) = terminal("mqttv5"), served_slowly
+    lines = here.subscribe(slow_daemon.node, "-v", "-t", f"{box}/delta/long", "-t", f"{box}/reply/long")
     request = json.dumps({"prompt": "story 400 tokens", "stream": True})
     here.type("mosquitto_pub", "-q", "1", "-t", f"{box}/request/long", "-m", request)
     assert lines.stdout is not None

@@ -7,9 +7,6 @@ import threading
 from live_client import Client
 from live_daemon import check_answer
 
-SLOW = {"RKLLM_SIM_PROFILE": "origin"}
-"""64 ms a token: slow enough to act in the middle of an answer."""
-
 
 def first_delta(watcher: Client, box: str, request_id: str, attempt: int = 1):
     return watcher.wait(lambda m: m.topic == f"{box}/delta/{request_id}" and m.json["attempt"] == attempt)
@@ -33,9 +30,8 @@ def test_the_will_says_offline_after_a_kill(launch):
     assert watcher.wait(lambda m: m.topic == topic and m.payload == b"offline")
 
 
-def test_a_running_answer_is_cancelled_and_confirmed_by_its_final(launch):
-    daemon, watcher = launch(environment=SLOW)
-    box = daemon.client("app")
+def test_a_running_answer_is_cancelled_and_confirmed_by_its_final(served_slowly):
+    watcher, box = served_slowly
     watcher.publish(f"{box}/request/q1", {"prompt": "story 400 tokens", "stream": True})
     watcher.publish(f"{box}/request/q2", "next")
     first_delta(watcher, box, "q1")
@@ -50,9 +46,8 @@ def test_a_running_answer_is_cancelled_and_confirmed_by_its_final(launch):
     assert not [m for m in watcher.messages[after:] if m.topic == f"{box}/delta/q1"]
 
 
-def test_waiting_requests_are_cancelled_by_id_in_each_form_and_all_at_once(launch):
-    daemon, watcher = launch(environment=SLOW)
-    box = daemon.client("app")
+def test_waiting_requests_are_cancelled_by_id_in_each_form_and_all_at_once(served_slowly):
+    watcher, box = served_slowly
     watcher.publish(f"{box}/request/run", {"prompt": "story 400 tokens", "stream": True})
     first_delta(watcher, box, "run")
     for name in ("staged", "a", "b", "c", "d"):
@@ -109,9 +104,8 @@ def test_another_body_under_a_used_id_is_a_conflict_and_the_first_stands(served)
     assert watcher.wait_many(lambda m: m.topic == f"{box}/reply/q1", 3)[2].payload == both[0].payload
 
 
-def test_a_duplicate_of_a_waiting_request_moves_its_answer_to_the_new_response_topic(launch):
-    daemon, watcher = launch(environment=SLOW)
-    box = daemon.client("app")
+def test_a_duplicate_of_a_waiting_request_moves_its_answer_to_the_new_response_topic(served_slowly):
+    watcher, box = served_slowly
     watcher.publish(f"{box}/request/run", {"prompt": "story 20 tokens", "stream": True})
     first_delta(watcher, box, "run")
     watcher.publish(f"{box}/request/q1", {"prompt": "hi"}, ResponseTopic=f"{box}/old")
@@ -120,9 +114,8 @@ def test_a_duplicate_of_a_waiting_request_moves_its_answer_to_the_new_response_t
     assert not watcher.on(f"{box}/old")
 
 
-def test_a_duplicate_of_a_waiting_request_is_told_its_own_place(launch):
-    daemon, watcher = launch(environment=SLOW)
-    box = daemon.client("app")
+def test_a_duplicate_of_a_waiting_request_is_told_its_own_place(served_slowly):
+    watcher, box = served_slowly
     watcher.publish(f"{box}/request/run", {"prompt": "story 400 tokens", "stream": True})
     first_delta(watcher, box, "run")
     for name in ("a", "b", "c", "d"):
@@ -135,7 +128,8 @@ def test_a_duplicate_of_a_waiting_request_is_told_its_own_place(launch):
 
 
 def test_a_deadline_ends_a_running_and_a_waiting_request(launch):
-    daemon, watcher = launch(environment=SLOW)
+    # A daemon that has run nothing yet does not know that the second one can never be in time.
+    daemon, watcher = launch(environment={"RKLLM_SIM_PROFILE": "origin"})
     box = daemon.client("app")
     watcher.publish(f"{box}/request/run", {"prompt": "story 400 tokens", "stream": True, "ttl_s": 1.5})
     watcher.publish(f"{box}/request/wait", {"prompt": "hi", "ttl_s": 0.3})
@@ -147,9 +141,8 @@ def test_a_deadline_ends_a_running_and_a_waiting_request(launch):
     assert running["text"]
 
 
-def test_the_smaller_of_ttl_and_message_expiry_wins(launch):
-    daemon, watcher = launch(environment=SLOW)
-    box = daemon.client("app")
+def test_the_smaller_of_ttl_and_message_expiry_wins(served_slowly):
+    watcher, box = served_slowly
     watcher.publish(
         f"{box}/request/q1", {"prompt": "story 400 tokens", "ttl_s": 600}, MessageExpiryInterval=1
     )

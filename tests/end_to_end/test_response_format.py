@@ -1,11 +1,9 @@
 """The promise of `response_format` over MQTT: JSON of the asked shape, one correction, or an honest error."""
 
 import json
-import os
 
 import pytest
 from live_client import Client
-from live_daemon import Daemon
 
 SCHEMA = {
     "type": "object",
@@ -26,25 +24,20 @@ ANSWERS = {
 
 
 @pytest.fixture(scope="module")
-def daemon(shared_broker, tmp_path_factory):
+def daemon(online, shared_broker, tmp_path_factory):
     """A daemon whose model gives these answers; a rule sees the last message only."""
-    folder = tmp_path_factory.mktemp("daemon")
+    file = tmp_path_factory.mktemp("model") / "model.sim"
     rules = []
     for word, (first, second) in ANSWERS.items():
         problem = {"mends": "5 is not of", "stays": "no JSON"}.get(word)
         if problem:
             rules.append(f'when "{problem}": reply {json.dumps(second, ensure_ascii=False)}')
         rules.append(f'when "{word}": reply {json.dumps(first, ensure_ascii=False)}')
-    file = folder / "model.sim"
     file.write_text("\n".join(["rkllm-simulator 1", "profile: instant", *rules, ""]))
-    config = {"models": [{"id": "m", "file": str(file)}]}
-    made = Daemon(folder, shared_broker.port, f"format-{os.getpid()}", config, dict(os.environ))
-    watcher = Client(shared_broker.port).subscribe(f"rkllm/{made.node}/#")
-    made.start(watcher)
-    yield made, watcher
-    assert made.stop() == 0, made.log
-    watcher.close()
-    assert "Traceback" not in made.log, made.log
+    with online("format", models=[{"id": "m", "file": str(file)}]) as made:
+        watcher = Client(shared_broker.port).subscribe(f"rkllm/{made.node}/#")
+        yield made, watcher
+        watcher.close()
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ class Kit:
             self.counters,
             journal,
             self.slot,
-            build_orders(self.slot, self.scheduler.paces, 2.0),
+            build_orders(self.slot, self.scheduler.paces, 1.0),
             self.outcomes,
             self.scheduler,
             send=self._send,
