@@ -39,6 +39,7 @@ from rkllm_mqtt.positions import Positions
 from rkllm_mqtt.probing import build_probing
 from rkllm_mqtt.recovery import recover_jobs
 from rkllm_mqtt.recurring.service import Recurring
+from rkllm_mqtt.registrations import Registrations
 from rkllm_mqtt.reload import Reload
 from rkllm_mqtt.renderers import build_orders
 from rkllm_mqtt.reporter import Reporter, Views
@@ -93,7 +94,7 @@ class Daemon:
         self._live, self._counters = LiveJobs(build_policy(config)), Counters()
         self._slot = Slot(config, self._slot_changed)
         self._sender = Sender(lambda: self._session, self._slot.hold, self._slot.release)
-        self._upkeep = Upkeep(journal, limits.id_retention_s)
+        self._upkeep = Upkeep(journal, limits.id_retention_s, lambda: self._registrations.expire())
         self._gate = Gate(self._slot, journal, config, lambda: self._upkeep.frees_in_s)
         self._supervision = Supervision(
             manager or ServiceManager(), journal.answer, self._overdue, lambda: self._views.status_line()
@@ -137,6 +138,7 @@ class Daemon:
             on_change=self._queue_changed,
         )
         self._scheduler = Scheduler(config, self._live, self._slot, journal)
+        self._registrations = Registrations(config, self._live, journal, outcomes)
         self._dispatcher = Dispatcher(
             config,
             self._live,
@@ -334,6 +336,7 @@ class Daemon:
             self._outcomes,
             self._slot.model_ids,
         )
+        await self._registrations.recover()
         log.info("recovered", waiting=len(self._live.waiting), undelivered=len(recovered.undelivered))
 
     async def _shut_down(self) -> None:
@@ -378,6 +381,7 @@ class Daemon:
             too_late=self._scheduler.outlooks.too_late,
             capabilities=lambda: self._slot.facts.capabilities or None,
             frees_in_s=self._scheduler.outlooks.frees_in_s,
+            prepare=self._registrations.prepare,
             send=self._sender.send,
         )
 
@@ -393,8 +397,9 @@ class Daemon:
         self._spawn(self._outcomes.note(lambda: self._journal.set_meta("session", token)))
 
     def _queued(self, job: Job) -> None:
-        self._deadlines.watch(job)
-        self._dispatcher.arrived(job)
+        if not self._registrations.take(job):
+            self._deadlines.watch(job)
+            self._dispatcher.arrived(job)
         self._queue_changed()
 
     def _queue_changed(self) -> None:

@@ -24,6 +24,7 @@ from rkllm_mqtt.handover import Handover
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.outcomes import Outcomes
+from rkllm_mqtt.preemption import Preemption, interrupt
 from rkllm_mqtt.priming import Priming
 from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.residence import Residence
@@ -92,16 +93,15 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._turns: list[Turn] = []
         self._serving: set[asyncio.Task[None]] = set()
-        self._impatient = False
-        """Interactive work waits for a protected run: look again at each of its tokens."""
         self._tasks: asyncio.TaskGroup | None = None
         self.paused = False
         self.stopping = False
-        scheduler.watch(self._turns)
+        scheduler.watch(self._turns, self.wake)
         self._residence = Residence(config, live.policy, slot, journal, self.wake)
         self._batching = Batching(slot, journal, self.wake)
+        self._preemption = Preemption(live, scheduler, self._turns)
         self._handover = Handover(
-            config, slot, orders, scheduler, send=send, on_token=lambda: self._on_token()
+            config, slot, orders, scheduler, send=send, on_token=self._preemption.on_token
         )
         self.priming = Priming(slot, scheduler.follow_prime, self.wake)
         """What the idle slot computes; others add their sources."""
@@ -145,6 +145,7 @@ class Dispatcher:
 
     def arrived(self, job: Job) -> None:
         """A new job waits; an idle slot takes it at once, not a turn of the loop later."""
+        self._scheduler.holding.heard(job)
         if self._tasks is not None and not self._wake.is_set() and self._slot.room and not self._turns:
             self._fill(self._tasks)
         if job in self._live.waiting:
@@ -163,6 +164,9 @@ class Dispatcher:
         if self._slot.columns > 1:
             return None  # others may come
         if policy.is_expired(job, self._journal.now()) or job.request.conversation is not None:
+            return None
+        held = self._scheduler.holding.active and job.priority is not Priority.INTERACTIVE
+        if held or job.request.prefix is not None:
             return None
         if not self._orders.ready(job, self.wake):
             return None
@@ -229,7 +233,7 @@ class Dispatcher:
         if ends:
             await asyncio.wait(ends, timeout=timeout_s)
             for turn in self._turns:
-                self._interrupt(turn)
+                interrupt(turn)
             # At a token an answer can go on after the restart; a library that is silent is not waited for.
             await asyncio.wait(ends, timeout=_TOKEN_S)
             for turn in self._turns:
@@ -253,26 +257,29 @@ class Dispatcher:
             self._residence.grant()
         while not self.paused and not self.stopping:
             job = self._scheduler.next()
-            self._batching.look(idle=job is None and not self._turns)
+            idle = job is None and not self._turns and not self._scheduler.holding.active
+            self._batching.look(idle=idle)
+            if idle:
+                self._residence.rest()
+                self.priming.idle()
             if job is None:
-                if not self._turns:
-                    self._residence.rest()
-                    self.priming.idle()
                 return
             if policy.is_expired(job, self._journal.now()):
                 self.expire(job)
                 continue
             if not self._residence.has(job.request.model):
-                self._preempt()
                 self._make_room()
+                self._preemption.look()
                 if not self._turns:
                     self._residence.bring(job)
                 return
             if not self._orders.ready(job, self.wake):
                 return  # its prompt is being made
-            self._preempt()
-            if self._slot.room < 1:
-                self._make_room()
+            full = self._slot.room < 1
+            if full:
+                self._make_room()  # first: what is staged would begin when the running one gives way
+            self._preemption.look()
+            if full:
                 return
             jobs = self._together(job)
             if not jobs:
@@ -334,32 +341,6 @@ class Dispatcher:
         """A run has ended: stage the next one now, before its own outcome is stored."""
         if self._tasks is not None:
             self._fill(self._tasks)
-
-    def _on_token(self) -> None:
-        """A run has made progress; called for each token."""
-        if self._impatient:
-            self._preempt()
-
-    def _preempt(self) -> None:
-        """Let the running job give way to an interactive one, as soon as it may."""
-        running = next((turn for turn in self._turns if turn.computing), None)
-        self._impatient = False
-        if running is None or running.job.priority is Priority.INTERACTIVE:
-            return
-        staged = any(turn.staged and turn.job.priority is Priority.INTERACTIVE for turn in self._turns)
-        if self._scheduler.should_preempt(running, staged=staged):
-            for turn in self._turns:  # one, or the columns of a batch
-                if turn.computing:
-                    self._interrupt(turn)
-        else:
-            self._impatient = staged or self._live.waiting.count(Priority.INTERACTIVE) > 0
-
-    def _interrupt(self, turn: Turn) -> None:
-        if turn.can_continue:
-            turn.run.give_way()
-        else:
-            turn.preempting = True
-            turn.run.abort()
 
     def _make_room(self) -> None:
         """Take the staged job back when another's turn has come."""

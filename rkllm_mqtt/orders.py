@@ -14,7 +14,7 @@ from rkllm_mqtt.prompts import Prompts
 from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.render.fence import FencedRenderer
 from rkllm_mqtt.render.renderer import Rendered, Renderer
-from rkllm_mqtt.runtime.order import CallOrder, LoraOrder, RunOrder
+from rkllm_mqtt.runtime.order import CallOrder, LoraOrder, RunOrder, prime_order
 from rkllm_mqtt.windows import Prompt, Windows
 
 _REPLAYED_BYTES = 2 * 1024 * 1024
@@ -64,6 +64,8 @@ class Orders:
             raise RenderError(f"there is no adapter {request.lora!r} any more", hint)
         prompt = self._prompts.make(job, self._question)
         rendered = prompt.rendered
+        if request.prefix is not None:
+            return prompt, prime_order(rendered.text, lora=lora)
         carried = job.carried or Carried()
         order = RunOrder(
             prompt=rendered.text + carried.behind_prompt,

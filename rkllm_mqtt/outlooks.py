@@ -62,7 +62,8 @@ class Outlooks:
         # Nearly all deadlines are far behind all that waits.
         if left_s > self._forecast.all_done_s(self._occupied()) + _SOON_S or left_s <= 0:
             return None
-        begins_s = self.outlook_of_new(job).begins_in_s
+        held_s = self._policy.holds.left_s(self._journal.now())  # it may end at any moment
+        begins_s = max(0.0, self.outlook_of_new(job).begins_in_s - held_s)
         hope_s = self._estimates.hope_s(begins_s, job)
         if hope_s is None or hope_s <= left_s:
             return None
@@ -110,10 +111,13 @@ class Outlooks:
                 left_s = max(left_s, self._left_s(turn))  # several are columns of one batch
                 if turn.run.giving_way or (highest is Priority.INTERACTIVE and self._may_preempt(turn)):
                     gives_way = turn
+        now = self._journal.now()
+        held_s, holders = self._policy.holds.left_s(now), self._policy.holds.holders(now)
+        slot = Occupied(left_s, tuple(staged), revoked=tuple(revoked), held_s=held_s, holders=holders)
         if gives_way is None:
-            return Occupied(left_s, tuple(staged), revoked=tuple(revoked))
-        rates = self._paces[gives_way.job.request.model].rates
-        return Occupied(left_s, tuple(staged), gives_way.job, rates.step_s(0), tuple(revoked))
+            return slot
+        give_way_s = self._paces[gives_way.job.request.model].rates.step_s(0)
+        return replace(slot, preempted=gives_way.job, give_way_s=give_way_s)
 
     def _load_left_s(self) -> float:
         """Return how long the load in progress will still take."""

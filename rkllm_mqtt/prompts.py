@@ -13,6 +13,7 @@ from typing import Any
 from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.readouts import embedding_of, readout_of
+from rkllm_mqtt.render.beginning import beginning_of
 from rkllm_mqtt.render.fence import FencedRenderer
 from rkllm_mqtt.render.renderer import Rendered, Renderer
 from rkllm_mqtt.windows import Prompt, Windows
@@ -79,6 +80,8 @@ class Prompts:
             replays = {place: written[message] for place, message in places if message in written}
             return renderer.render(**{**asked, "messages": part, "replays": replays})
 
+        if request.prefix is not None:
+            render = partial(beginning_of, render)
         prompt = self._windows.fitted(request.model, messages, request.max_tokens, render)
         if request.task == "chat":
             return prompt

@@ -18,7 +18,7 @@ def build_policy(config: Config) -> Policy:
     """Return the policy that the configuration asks for; where it is asked to, it writes a trace."""
     wanted = config.policy
     shares = (0.0, wanted.normal_share, wanted.background_share)
-    rules = Rules(window_s=wanted.window_s, shares=shares)
+    rules = Rules(window_s=wanted.window_s, shares=shares, hold_share=wanted.hold_share)
     if not wanted.prefix_affinity:
         rules = replace(rules, passes=0)
     policy = Policy(rules, WaitingJobs(config.limits.client_states))

@@ -6,7 +6,7 @@ Rule 2: what a run used is charged and learned from when it ends, whatever its e
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rkllm_mqtt.caching.tracker import KvTracker, Restorable
@@ -14,19 +14,20 @@ from rkllm_mqtt.config import Config
 from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.chunks import next_cut
 from rkllm_mqtt.core.estimates import Estimates
-from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.live import LiveJobs
 from rkllm_mqtt.core.pace import Pace
+from rkllm_mqtt.core.policy import is_question
 from rkllm_mqtt.core.prefix import Chain
 from rkllm_mqtt.core.rates import Rates
 from rkllm_mqtt.core.savings import Savings
 from rkllm_mqtt.core.seeds import Seed, seed_of
 from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.holding import Holding
 from rkllm_mqtt.knowledge import Knowledge
 from rkllm_mqtt.outlooks import Outlooks
 from rkllm_mqtt.residence import LOADS_KEY
 from rkllm_mqtt.runtime.order import ChunkOrder
-from rkllm_mqtt.runtime.run import Run, RunEnd
+from rkllm_mqtt.runtime.run import EndReason, Run, RunEnd
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
 from rkllm_mqtt.turn import Turn
@@ -71,11 +72,17 @@ class Scheduler:
         self.estimates = Estimates(self.paces)
         self.estimates.habits.remembered = config.limits.client_states
         self.outlooks = Outlooks(self._policy, slot, journal, self.estimates)
+        self.holding = Holding(config, live.policy, journal.now)
+        """Keeps the slot free for questions to come."""
         live.cost_of = self.estimates.slot_s
 
-    def watch(self, turns: Sequence[Turn]) -> None:
-        """Look at these jobs in the slot from now on, the running one first; the list is the dispatcher's."""
+    def watch(self, turns: Sequence[Turn], wake: Callable[[], None]) -> None:
+        """Look at these jobs in the slot from now on, the running one first; the list is the dispatcher's.
+
+        `wake` is called when jobs that had to wait for the end of a hold need not wait any more.
+        """
         self.outlooks.watch(turns)
+        self.holding.wake = wake
 
     # decisions
 
@@ -97,7 +104,7 @@ class Scheduler:
         Where nobody has probed whether it helps, the first long prompt does: it gives up at its second piece.
         """
         tokens, model = self._chunk_tokens, job.request.model
-        if not tokens or job.priority is Priority.INTERACTIVE or self._is_reused(model) is False:
+        if not tokens or is_question(job) or self._is_reused(model) is False:
             return None
         if len(prompt) - cached_chars <= tokens:
             return None  # no token is longer than its text
@@ -112,10 +119,12 @@ class Scheduler:
     def claim(self, job: Job) -> None:
         """Take a waiting job into the slot."""
         self._policy.claim(job, self.estimates.slot_s(job), self._journal.now())
+        self.holding.entered(job)
 
     def enter(self, job: Job) -> None:
         """Let a job into the idle slot that never waited."""
         self._policy.enter(job, self.estimates.slot_s(job), self._journal.now())
+        self.holding.entered(job)
 
     def follow(self, turn: Turn, chain: Chain | None, file: Restorable | None = None) -> None:
         """Charge and learn from a run that was handed to the worker.
@@ -174,6 +183,7 @@ class Scheduler:
                 used_s = run.ended.result().run_ms / 1000
                 self._learn(turn, run.ended.result())
         self._policy.settle(turn.job, used_s, self._journal.now())
+        self.holding.left(turn.job, called=bool(turn.answer.tool_calls), whole=_is_whole(run))
         if turn in self._columns:
             self._columns.remove(turn)
         column = next((other for other in self._columns if other.computing), None)
@@ -247,6 +257,12 @@ class Scheduler:
 
     def _key(self, model: str) -> str:
         return f"rates:{model}:{self._slot.facts.version}"
+
+
+def _is_whole(run: Run) -> bool:
+    """Return whether a run has come to its own end."""
+    ended = run.ended
+    return not ended.cancelled() and ended.exception() is None and ended.result().reason is EndReason.STOP
 
 
 def _seed(slot: Slot, model_id: str) -> Seed:

@@ -207,10 +207,12 @@ class Stays:
         members: Mapping[str, Any] = {}
         if job.request.task != "chat" and verdict.fault is None and turn.end is not None:
             answer.text, members = likeliest(job.request, turn.end), members_of(job.request, turn.end)
+        if job.request.prefix is not None and verdict.fault is None:
+            members = {"prefix": turn.readiness()}
         produced = Produced(
             answer.text, answer.thinking, turn.usage(pace), timing, answer.deltas, answer.tool_calls, members
         )
-        if verdict.fault is None and turn.end is not None:
+        if verdict.fault is None and turn.end is not None and job.request.prefix is None:
             self._orders.remember(job, turn.rendered, answer, turn.end.written)
         await self._outcomes.end(job, verdict, produced)
         if self._scheduler.worth_keeping:

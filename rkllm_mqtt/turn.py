@@ -1,8 +1,9 @@
 """A job's stay in the slot: what its run was, in the words of verdicts, usage and timing."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rkllm_mqtt.answer import Answer
 from rkllm_mqtt.core.answers import Timing, Usage
@@ -95,6 +96,7 @@ class Turn:
             stalled=run.stalled,
             preempting=self.preempting,
             stopping=stopping() or (lost is not None and lost.deliberate),
+            prime=run.order.prime,
         )
 
     def timing(self, since_accepted_s: float) -> Timing:
@@ -110,11 +112,27 @@ class Turn:
         return Timing(
             queue_ms=queue_ms,
             ttft_ms=ttft_ms,
-            prefill_ms=_sum(end.prefill_ms if end else None, carried.prefill_ms if carried else None),
+            prefill_ms=_sum(self._prefill_ms(), carried.prefill_ms if carried else None),
             generate_ms=_sum(end.generate_ms if end else None, carried.generate_ms if carried else None),
             total_ms=since_accepted_s * 1000,
             tokens_per_s=self.rate(),
         )
+
+    def readiness(self) -> Mapping[str, Any]:
+        """Return what became of a wish for a prefix."""
+        wish = self.job.request.prefix
+        whole = self.end is not None and self.end.reason is EndReason.STOP
+        return {
+            "name": wish.name if wish else None,
+            "state": "warm" if whole else "partial",
+            "hold_s": round(self.job.held_s, 3),
+        }
+
+    def _prefill_ms(self) -> float | None:
+        """Return how long the prompt was computed in this run."""
+        if self.end is None or not self.run.order.prime:
+            return self.end.prefill_ms if self.end else None
+        return max(0.0, self.end.run_ms - self.end.save_ms)
 
     def carry(self, pace: Pace, since_accepted_s: float) -> Carried:
         """Return what the job takes along when its run was interrupted at a token."""
@@ -150,7 +168,7 @@ class Turn:
         total = self.tokens.tokens if is_exact else pace.tokenizer.estimate(text).tokens
         cached = self._cached_of(total, len(text))
         computed = self.end.computed_tokens if self.end else None
-        if computed is None or not tokens:
+        if computed is None or not (tokens or self.run.order.prime):
             return Usage(max(total, cached), tokens, cached, cached_estimated=True)
         if cached < max(_HEADER_TOKENS, computed // 20):
             return Usage(computed, tokens, 0)

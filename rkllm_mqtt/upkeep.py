@@ -1,6 +1,7 @@
 """Forget finished jobs when their ids need not be known any more."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.logs import get_logger
@@ -15,9 +16,18 @@ _SLICE = 500
 class Upkeep:
     """Purges the journal, a slice at a time so that no commit is long."""
 
-    def __init__(self, journal: Journal, retention_s: float, *, every_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        retention_s: float,
+        expire: Callable[[], Awaitable[None]] | None = None,
+        *,
+        every_s: float = 60.0,
+    ) -> None:
+        """Keep the arguments; `expire` forgets what others keep in the journal and nobody needs any more."""
         self._journal = journal
         self._retention_s = retention_s
+        self._expire = expire
         self._every_s = every_s
         self._oldest: float | None = None
 
@@ -50,4 +60,6 @@ class Upkeep:
         while await self._journal.purge(self._journal.now() - self._retention_s, _SLICE) >= _SLICE:
             pass
         await self._journal.expire_conversations()
+        if self._expire is not None:
+            await self._expire()
         self._oldest = await self._journal.oldest()

@@ -41,6 +41,8 @@ FEATURES = (
     "conversations",
     "evaluate",
     "embed",
+    "prefixes",
+    "warm",
     "admin",
 )
 
@@ -188,7 +190,7 @@ class DaemonViews:
     def stats(self) -> Mapping[str, Any]:
         """Return flat numbers, each of which a person may plot."""
         counters, pace = self._counters, self._pace(self._slot.wanted)
-        savings = self._scheduler.savings
+        holds, savings = self._live.policy.holds, self._scheduler.savings
         uptime = time.monotonic() - self._started
         pid = self._slot.pid
         members: dict[str, Any] = {
@@ -215,6 +217,8 @@ class DaemonViews:
             **_quantiles("ttft_ms", pace.ttft_ms),
             **_quantiles("tokens_per_s", pace.tokens_per_s),
             "slot_busy_percent": round(100 * counters.busy_s / uptime, 2) if uptime else 0,
+            "hold_percent": round(100 * holds.held_s / uptime, 2) if uptime else 0,
+            "holds_total": holds.count,
             "worker_restarts_total": self._slot.restarts,
             "tasks": len(asyncio.all_tasks()),
             "worker_recycles_total": self._slot.recycles,

@@ -29,6 +29,8 @@ ELSEWHERE = {
     "rkllm_mqtt/validator.py": "test_formats.py",
     "rkllm_mqtt/content/syntax.py": "content/test_calls.py",
     "rkllm_mqtt/turn.py": "test_dispatcher.py",
+    "rkllm_mqtt/intake/prefixes.py": "end_to_end/test_prefixes.py",
+    "rkllm_mqtt/store/prefixes.py": "test_registrations.py",
     "rkllm_mqtt/conversations.py": "end_to_end/test_conversations.py",
     "rkllm_mqtt/stays.py": "test_dispatcher.py",
     "rkllm_mqtt/rules.py": "test_outlooks.py",

@@ -33,6 +33,30 @@ class PolicyConfig(BaseModel):
         description="Long normal and background prompts are computed in pieces of so many tokens, between "
         "which an interactive one gets the slot; 0: in one piece.",
     )
+    hold_max_s: float = Field(
+        10,
+        ge=0,
+        le=30,
+        description="Longest time for which the slot is kept free for a question that was announced, "
+        "seconds; 0: never.",
+    )
+    hold_share: float = Field(
+        0.2,
+        ge=0,
+        le=0.5,
+        description="Part of any `window_s` for which holds may keep others waiting; one "
+        "client has at most half of it. 0: none.",
+    )
+    tool_linger_s: float = Field(
+        1,
+        ge=0,
+        le=1,
+        description="Longest time for which the slot waits for a client's next round after an interactive "
+        "answer with tool calls, seconds; less where that round is known to come sooner, or never.",
+    )
+    idle_warm: bool = Field(
+        True, description="Make the prefix that is most likely needed next ready while the slot is idle."
+    )
     trace: Path | None = Field(
         None,
         description="File to which every decision is written as JSON, without any content; for reports.",

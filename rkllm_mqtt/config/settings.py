@@ -240,6 +240,17 @@ class LimitsConfig(Section):
     conversation_ttl_s: Seconds = Field(
         604_800, description="A conversation not used for so long is forgotten, seconds."
     )
+    prefixes: int = Field(
+        64, ge=0, le=1_000, description="Registered prefixes kept, of all clients; the least used go."
+    )
+    client_prefixes: int = Field(2, ge=0, le=100, description="Registered prefixes of one client.")
+    prefix_ttl_s: Seconds = Field(
+        604_800,
+        description="How long a registered prefix lives that is not used, seconds; also the longest.",
+    )
+    warms_per_minute: int = Field(
+        60, ge=1, le=6_000, description="Requests of one client to make a prefix ready, per minute."
+    )
     client_states: int = Field(
         10_000, ge=1, description="Client names remembered at most; the least recent are forgotten."
     )

@@ -85,7 +85,7 @@ class Final:
     tool_calls: Sequence[Mapping[str, Any]] = ()
     """In the shape of the OpenAI API."""
     more: Mapping[str, Any] = field(default_factory=dict)
-    """Members of a task that is no chat: `evaluation`, or `data`."""
+    """Members of what is no chat: `evaluation`, `data`, or `prefix`."""
     fault: Fault | None = None
     truncated: bool = False
 

@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from rkllm_mqtt.core.topics import Mailbox
@@ -22,12 +22,26 @@ SAMPLING = (
 """Sampling parameters, by the names of the protocol."""
 
 
+@dataclass(frozen=True, slots=True)
+class PrefixWish:
+    """What a request asks of the beginning of prompts, instead of an answer."""
+
+    verb: Literal["register", "unregister", "warm"]
+    name: str | None = None
+    """Of a registered prefix; None: the messages of the request are the prefix."""
+    hold_s: float = 0.0
+    """How long the slot is to be kept free for the question when the prefix is warm, seconds."""
+    ttl_s: float = 0.0
+    """Of a registration: how long it lives beyond its last use, seconds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
     """What the slot is to do."""
 
     messages: tuple[Mapping[str, Any], ...]
-    """The conversation in the shape of the OpenAI API; never empty. Of `embed`, a message for each text."""
+    """The conversation in the shape of the OpenAI API; of `embed`, a message for each text. Empty only of a
+    wish that names its prefix."""
     model: str
     """Which is loaded for it."""
     max_tokens: int
@@ -59,6 +73,8 @@ class ChatRequest:
     """Keep the final in `last` too."""
     reply_qos: int = 1
     reply_bytes: int | None = None
+    prefix: PrefixWish | None = None
+    """It asks for no answer: the messages are a beginning of prompts, which may then be empty."""
 
     @property
     def asked_model(self) -> str:
@@ -69,12 +85,16 @@ class ChatRequest:
         """Return the canonical JSON of this request."""
         # Not `asdict`: its deep copy of the messages costs more than the encoding.
         values = {name: getattr(self, name) for name in self.__slots__}
+        if self.prefix is not None:
+            values["prefix"] = asdict(self.prefix)
         return json.dumps(values, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "ChatRequest":
         """Return the request that `to_json` wrote."""
         values = json.loads(text)
+        if values.get("prefix") is not None:
+            values["prefix"] = PrefixWish(**values["prefix"])
         for name in ("messages", "options", "stop", "tools"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values)

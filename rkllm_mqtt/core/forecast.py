@@ -4,7 +4,7 @@ Pure. The first 64 places are played job by job; what is behind them is told by 
 before it, for nobody can say which of ten thousand places is whose.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from rkllm_mqtt.core.job import Priority
@@ -47,6 +47,10 @@ class Occupied:
     """How long that takes."""
     revoked: tuple[Job, ...] = ()
     """Staged too, but about to give way: they wait again."""
+    held_s: float = 0.0
+    """So long nothing lower than interactive begins, unless that comes before."""
+    holders: Collection[str] = ()
+    """The clients that may."""
 
 
 @dataclass(slots=True)
@@ -93,7 +97,7 @@ class Forecast:
     def all_done_s(self, slot: Occupied) -> float:
         """Return the slot time until everything that waits is done."""
         staged_s = sum(map(self.cost_of, (*slot.staged, *slot.revoked)))
-        return slot.left_s + staged_s + self._scale() * self.policy.waiting.work_s
+        return max(slot.left_s + staged_s, slot.held_s) + self._scale() * self.policy.waiting.work_s
 
     def _behind(self, job: Job, slot: Occupied) -> Outlook:
         """Return about where a job stands, by the slot time that goes before it."""
@@ -106,6 +110,8 @@ class Forecast:
                 seconds += lines[priority].work_s
         more_jobs, more_s = _before(lines[job.priority], job)
         first_s = slot.left_s + sum(map(self.cost_of, staged))
+        if job.priority is not Priority.INTERACTIVE and job.client not in slot.holders:
+            first_s = max(first_s, slot.held_s)
         return Outlook(int(jobs + more_jobs) + 1, first_s + self._scale() * (seconds + more_s))
 
     def _scale(self) -> float:
@@ -150,6 +156,7 @@ class _Game:
         self._lines = {priority: LineReplay(line) for priority, line in policy.waiting.lines.items()}
         self._reserves = Reserves(policy.rules.window_s, policy.rules.shares, list(policy.reserves.debts_s))
         self._left: dict[int, float] = {}
+        self._held_s, self._holders = slot.held_s, slot.holders
         self._tenancy = policy.tenancy
         self._moved_in = {policy.tenancy.model}
         """Models whose load is counted: jobs of one are run together, as far as others can wait."""
@@ -175,6 +182,9 @@ class _Game:
         key = line.peek()
         job = line.take()
         assert key is not None
+        if priority is not Priority.INTERACTIVE and job.client not in self._holders:
+            self.clock_s = max(self.clock_s, self._held_s)
+        self._held_s = 0.0
         self._load(job)
         began_s = self.clock_s
         left_s = self._left.pop(job.seq, None)

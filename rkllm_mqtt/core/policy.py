@@ -8,12 +8,15 @@ Rule 3: within a class the client that has used the least slot time (`Line`); a 
     at most twice and for two seconds in total; who waits very long is taken every eighth time.
 Rule 4: nothing here looks at more than 64 jobs.
 Rule 5: a job whose model is not in the slot may be passed by others for a bounded time (`Tenancy`).
+Rule 6: while the slot is held for a question nothing lower begins, for a bounded part of the time (`Holds`).
+Rule 7: making a prefix ready is work for a question to come: a question that is there goes before it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from rkllm_mqtt.core.errors import Code, Fault
+from rkllm_mqtt.core.holds import Holds
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.line import Line
 from rkllm_mqtt.core.queue import WaitingJobs
@@ -49,6 +52,8 @@ class Rules:
     """... at every so many-th choice, whatever its client has used."""
     terms: Terms = field(default_factory=Terms)
     """When another model is loaded."""
+    hold_share: float = 0.2
+    """Part of any window for which holds may keep others waiting."""
 
 
 @dataclass(slots=True)
@@ -59,6 +64,7 @@ class Policy:
     waiting: WaitingJobs = field(default_factory=WaitingJobs)
     reserves: Reserves = field(init=False)
     tenancy: Tenancy = field(init=False)
+    holds: Holds = field(init=False)
     running: Job | None = None
     """The job that computes now."""
     note: Note | None = None
@@ -70,6 +76,7 @@ class Policy:
     def __post_init__(self) -> None:
         self.reserves = Reserves(self.rules.window_s, self.rules.shares)
         self.tenancy = Tenancy(self.rules.terms)
+        self.holds = Holds(self.rules.hold_share, self.rules.window_s)
 
     # what happens
 
@@ -78,6 +85,8 @@ class Policy:
         if self.note:
             number, model = self._number(job), job.request.model
             self.note("add", number, job.seq, job.priority, job.client, job.cost_s, job.queued_at, model)
+            if job.request.prefix is not None:
+                self.note("prefix", number)
         self.tenancy.hear(job, job.queued_at)
         self.waiting.add(job)
 
@@ -105,6 +114,7 @@ class Policy:
                 queue.passed_s += cost_s
         self._choices[job.priority] = 0 if job is line.oldest else self._choices[job.priority] + 1
         self.waiting.remove(job)
+        self._end_hold(job)
         self.advance(now)
         job.charged_s = cost_s
         line.claim(job.client, cost_s)
@@ -114,6 +124,7 @@ class Policy:
         if self.note:
             self.note("enter", self._number(job), job.priority, job.client, cost_s, now, job.request.model)
         self.tenancy.hear(job, now)
+        self._end_hold(job)
         self.advance(now)
         job.charged_s = cost_s
         self.waiting.lines[job.priority].claim(job.client, cost_s)
@@ -133,6 +144,7 @@ class Policy:
             self.note("settle", self._number(job), used_s, now)
         if self.running is job:
             self.running = None
+        self.holds.withdraw(job.number)
         self.advance(now)
         self.tenancy.hear(job, now)
         self.waiting.lines[job.priority].settle(job.client, job.charged_s, used_s + job.load_s)
@@ -158,9 +170,26 @@ class Policy:
             self.note("pin", model, silence_s)
         self.tenancy.pinned, self.tenancy.silence_s = model, silence_s
 
+    def promise_hold(self, job: Job) -> None:
+        """A job in the slot may be followed by a hold for its client: stage nothing lower behind it."""
+        number = self._number(job)
+        if self.note:
+            self.note("promise", number)
+        self.holds.promise(job.number, job.client)
+
+    def hold(self, client: str, wished_s: float, now: float) -> float:
+        """Hold the slot for a client, from now on; return for how long at most, seconds: 0 is not at all."""
+        if self.note:
+            self.note("hold", client, wished_s, now)
+        self.advance(now)
+        granted_s = self.holds.grant_s(client, wished_s, now)
+        self.holds.hold(client, granted_s, now)
+        return granted_s
+
     def advance(self, now: float) -> None:
         """Account for the time that has passed, and take note of what waits and runs from now on."""
         self.reserves.advance(now, self.waiting.waits, self.running.priority if self.running else None)
+        self.holds.advance(now, waits=len(self.waiting) > 0, busy=self.running is not None)
 
     # what to do
 
@@ -179,6 +208,16 @@ class Policy:
         return chosen
 
     def _choose(self, now: float, saving: Saving | None) -> Job | None:
+        self.advance(now)
+        holders = self._holders(now)
+        if holders and not self.waiting.count(Priority.INTERACTIVE):
+            return self._asked_by(holders)
+        chosen = self._choose_unheld(now, saving)
+        if chosen is None or chosen.priority is Priority.INTERACTIVE or not holders:
+            return chosen
+        return chosen if chosen.client in holders else None
+
+    def _choose_unheld(self, now: float, saving: Saving | None) -> Job | None:
         best, tenancy = self._best(now, saving), self.tenancy
         tenancy.opens_at = None
         if best is None or tenancy.model is None or tenancy.has(best):
@@ -191,9 +230,31 @@ class Policy:
                 return passing
         return best if tenancy.opens_at is None else None
 
+    def _holders(self, now: float) -> Collection[str]:
+        """Return the clients for which lower work of others has to wait; none when a class is owed."""
+        holders = self.holds.holders(now)
+        owed = zip(self.waiting.waits, self.reserves.owed(), strict=True)
+        if not holders or not any(waits and owes for waits, owes in owed):
+            return holders
+        self.holds.end()
+        return ()
+
+    def _asked_by(self, holders: Collection[str]) -> Job | None:
+        """Return the first lower job of the clients for which the slot is held: it may be their question."""
+        for line in self.waiting.lines.values():
+            for client in holders:
+                queue = line.queues.get(client)
+                if queue is not None and (self.tenancy.model is None or self.tenancy.has(queue.jobs[0])):
+                    return queue.jobs[0]
+        return None
+
+    def _end_hold(self, job: Job) -> None:
+        """A job comes into the slot: a hold for it has served, and one for another must not go on."""
+        if job.priority is Priority.INTERACTIVE or job.client == self.holds.holder:
+            self.holds.end()
+
     def _best(self, now: float, saving: Saving | None) -> Job | None:
         """Return the job whose turn it is, whatever its model."""
-        self.advance(now)
         priority = choose_class(self.waiting.waits, self.reserves.owed())
         if priority is None:
             return None
@@ -227,17 +288,24 @@ class Policy:
             staged: An interactive job is staged behind it.
         """
         job = self.running
-        if job is None or job.priority is Priority.INTERACTIVE:
+        if job is None or is_question(job):
             return False
         self.advance(now)
-        interactive = staged or bool(len(self.waiting.lines[Priority.INTERACTIVE]))
-        preempt = interactive and not self.is_protected(job, tokens)
+        preempt = (staged or self._is_wanted(job)) and not self.is_protected(job, tokens)
         if self.note:
             self.note("preempt", tokens, staged, preempt, now)
         return preempt
 
+    def _is_wanted(self, job: Job) -> bool:
+        """Return whether an interactive job waits for which the running one has to give way."""
+        return any(
+            goes_before(other, job) for other in self.waiting.lines[Priority.INTERACTIVE].jobs.values()
+        )
+
     def is_protected(self, job: Job, tokens: int) -> bool:
         """Return whether a running job may not be preempted yet: its class waits for its share."""
+        if job.request.prefix is not None:
+            return False
         few = tokens < self.rules.protected_tokens
         return job.protected and (few or self.reserves.is_at_risk(job.priority))
 
@@ -280,6 +348,16 @@ class Policy:
             if left_s <= 0:
                 break
         return best
+
+
+def is_question(job: Job) -> bool:
+    """Return whether a job is interactive and asks for an answer: nothing goes before it."""
+    return job.priority is Priority.INTERACTIVE and job.request.prefix is None
+
+
+def goes_before(job: Job, running: Job) -> bool:
+    """Return whether a running job has to give way to another one."""
+    return is_question(job) or (job.priority is Priority.INTERACTIVE < running.priority)
 
 
 def is_expired(job: Job, now: float) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rkllm_mqtt.core.chat import Address, ChatRequest
+from rkllm_mqtt.core.chat import Address, ChatRequest, PrefixWish
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.policy import Policy, Rules
 from rkllm_mqtt.core.topics import Mailbox
@@ -79,6 +79,18 @@ def _happen(policy: Policy, jobs: dict[int, Job], kind: str, members: list[Any])
             policy.begin(jobs[number], now)
         case "settle", [number, used_s, now]:
             policy.settle(jobs[number], used_s, now)
+        case _:
+            _hold(policy, jobs, kind, members)
+
+
+def _hold(policy: Policy, jobs: dict[int, Job], kind: str, members: list[Any]) -> None:
+    match kind, members:
+        case "prefix", [number]:
+            jobs[number].request = replace(jobs[number].request, prefix=PrefixWish("warm"))
+        case "promise", [number]:
+            policy.promise_hold(jobs[number])
+        case "hold", [client, wished_s, now]:
+            policy.hold(client, wished_s, now)
         case _:
             raise ValueError(f"there is no event {kind!r} of {len(members)} members")
 

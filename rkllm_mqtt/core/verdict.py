@@ -57,6 +57,8 @@ class RunFacts:
     """The daemon aborted it to end in time."""
     preempting: bool = False
     """It was aborted for another run, since it cannot be interrupted at a token."""
+    prime: bool = False
+    """It only makes a prefix ready: whoever comes before it was done, comes for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,8 @@ def judge(run: RunFacts) -> Verdict:
         return EXPIRED
     if run.stopping or run.reason == "revoked" or not run.began:
         return PutBack()
+    if run.prime and run.reason == "preempted":
+        return Ended(JobEvent.COMPLETED, "stop")
     if run.reason == "preempted" or (run.preempting and run.reason == "aborted" and not run.stalled):
         return Preempted()
     if run.timed_out:

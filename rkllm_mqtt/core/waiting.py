@@ -53,6 +53,8 @@ class Job:
     """Its answer so far: the next run goes on behind it."""
     continues: bool = False
     """The next run belongs to the same attempt: nobody but us knows that it was interrupted."""
+    held_s: float = 0.0
+    """How long the slot was kept free for its client behind it, at most."""
     number: int = 0
     """How a trace of the policy calls it; 0 is not at all."""
     protected: bool = False

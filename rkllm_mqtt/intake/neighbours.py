@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from rkllm_mqtt.core.chat import Address
+from rkllm_mqtt.core.chat import Address, ChatRequest
 from rkllm_mqtt.core.errors import Fault
 from rkllm_mqtt.core.job import JobRecord
 from rkllm_mqtt.core.waiting import Job
@@ -36,4 +36,6 @@ class Neighbours:
     """Of the loaded runtime."""
     frees_in_s: Frees
     """When there is a place in the queue again."""
+    prepare: Callable[[str, ChatRequest], tuple[ChatRequest, Fault | None]]
+    """Give a client's wish for a prefix what is registered, or say why it cannot be taken."""
     send: Callable[[Outbound], bool]

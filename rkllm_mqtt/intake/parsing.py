@@ -5,21 +5,24 @@ Knows nothing of queues or brokers: bytes and settings in, values or a RequestEr
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from rkllm_mqtt.config import ClientConfig, Config, ModelConfig
-from rkllm_mqtt.core.chat import SAMPLING, ChatRequest
+from rkllm_mqtt.core.chat import SAMPLING, ChatRequest, PrefixWish
 from rkllm_mqtt.core.errors import Code, RequestError
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.topics import is_id
 from rkllm_mqtt.intake.formats import format_of
+from rkllm_mqtt.intake.prefixes import beginning, ineffective, prefix_wish
 from rkllm_mqtt.intake.readouts import readout_request
 from rkllm_mqtt.intake.tools import wish_of
 from rkllm_mqtt.intake.wire import WireRequest, conversation, parse_wire, user_message
 
 _DEFAULT_MAX_TOKENS = 512
+_WARM_TTL_S = 120.0
+"""A prefix that is warm so late is warm for nobody: no spoken question takes so long."""
 _BLANKS = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _PRIORITIES = {priority.label: priority for priority in Priority}
@@ -91,6 +94,9 @@ class RequestParser:
                 "Shorten it, or raise `limits.request_bytes`.",
             )
         wire = self._text(payload) if text else parse_wire(payload.removeprefix(_BOM))
+        prefix = None if text else prefix_wish(wire, limits, self._config.policy.hold_max_s)
+        if prefix is not None:
+            return self._parse_prefix(wire, prefix, settings)
         model_id, model, lora = self._model(wire.model or settings.model)
         if wire.task is None or wire.task == "chat":
             request, ignored = self._chat(wire, settings, (model_id, model, lora), capabilities, text=text)
@@ -129,12 +135,8 @@ class RequestParser:
             )
         sampling, ignored = self._sampling(wire, settings, capabilities)
         wish = wish_of(wire.tools or (), wire.tool_choice)
-        if wish.tools and model is not None and model.template in ("raw", "runtime"):
-            raise RequestError(
-                Code.UNSUPPORTED,
-                f"tools: the template {model.template!r} of model {model_id!r} cannot offer them",
-                "Send the request without tools, or configure another template for the model.",
-            )
+        if wish.tools:
+            _check_offers(model)
         shape = format_of(wire.response_format)
         stream = wire.stream if wire.stream is not None else bool(settings.stream)
         reply_bytes = [size for size in (wire.reply_bytes, settings.reply_bytes) if size is not None]
@@ -160,6 +162,44 @@ class RequestParser:
         if self._cannot_think_so(wire.thinking, model, must_call=wish.choice == "required"):
             ignored.append("thinking")
         return request, ignored
+
+    def _parse_prefix(self, wire: WireRequest, wish: PrefixWish, settings: ClientConfig) -> Parsed:
+        """Return a request that asks for no answer.
+
+        Raises:
+            RequestError: Its model cannot have one, or it holds content that is not text.
+        """
+        limits, wished = self._config.limits, wire.priority or "interactive"
+        model_id, model, lora = self._model(wire.model or settings.model)
+        messages, tools = beginning(wire), wish_of(wire.tools or (), None).tools
+        if messages and settings.system is not None and messages[0]["role"] != "system":
+            messages = ({"role": "system", "content": settings.system}, *messages)
+        if model is not None and (model.template == "runtime" or model.n_batch > 1):
+            why = "the library renders its prompts itself" if model.n_batch == 1 else "it runs batches"
+            raise RequestError(
+                Code.UNSUPPORTED,
+                f"the prompts of model {model_id!r} have no beginning to be kept ready: {why}",
+                "Use another model, or none: the prefix cache works without it where it can.",
+            )
+        if tools:
+            _check_offers(model)
+        priority = max(_PRIORITIES[wished], _PRIORITIES[settings.priority_ceiling])
+        if wish.verb == "warm" and priority is not Priority.INTERACTIVE:
+            wish = replace(wish, hold_s=0.0)  # nobody is kept waiting for what has no right to go first
+        ttl_s = limits.ttl_s  # of a registration the field means how long it lives
+        if wish.verb == "warm":
+            ttl_s = min(wire.ttl_s or _WARM_TTL_S, _WARM_TTL_S, limits.ttl_s)
+        request = ChatRequest(
+            messages=messages,
+            model=model_id,
+            lora=lora,
+            max_tokens=1,
+            tools=tools,
+            reply_qos=1 if wire.reply_qos is None else wire.reply_qos,
+            prefix=wish,
+        )
+        ignored = dict.fromkeys((*wire.without_effect, *ineffective(wire, wish)))
+        return Parsed(request, wire.id, priority, ttl_s, tuple(ignored))
 
     @staticmethod
     def _cannot_think_so(thinking: bool | None, model: ModelConfig | None, *, must_call: bool) -> bool:
@@ -225,6 +265,16 @@ class RequestParser:
             if fnmatchcase(client, settings.name):
                 return settings
         return ClientConfig(name=client)
+
+
+def _check_offers(model: ModelConfig | None) -> None:
+    """Refuse tools where the template cannot offer them."""
+    if model is not None and model.template in ("raw", "runtime"):
+        raise RequestError(
+            Code.UNSUPPORTED,
+            f"tools: the template {model.template!r} of model {model.id!r} cannot offer them",
+            "Send the request without tools, or configure another template for the model.",
+        )
 
 
 def parse_cancel(payload: bytes, topic_id: str | None) -> str | None:

@@ -200,7 +200,9 @@ class Reception:
             self._reject(message, address, exc.fault, text)
             return
         if fault is None:
-            fault = self._neighbours.refusal(parsed.request.model)
+            request, fault = self._neighbours.prepare(client, parsed.request)
+            parsed = replace(parsed, request=request)
+            fault = fault or self._neighbours.refusal(parsed.request.model)
             # Only what may be known is still worth a question.
             if fault is not None and not (known or self._quota.may_tell(mailbox)):
                 self._neighbours.ack(message)

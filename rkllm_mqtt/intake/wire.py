@@ -1,6 +1,6 @@
 """The JSON of a request, checked field by field; every field is hostile until it has passed here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any, Literal
 
@@ -91,6 +91,11 @@ class WireRequest(_Wire):
     reply_qos: Annotated[int, Field(ge=0, le=1)] | None = None
     retain: bool | None = None
     reply_bytes: Annotated[int, Field(ge=16)] | None = None
+    # Not `register`: that is a method of every class whose metaclass is ABCMeta.
+    register_as: Annotated[str | None, Field(alias="register")] = None
+    unregister: str | None = None
+    warm: str | bool | None = None
+    hold_s: Annotated[float, Field(ge=0, le=30)] | None = None
 
     @property
     def without_effect(self) -> list[str]:
@@ -100,6 +105,8 @@ class WireRequest(_Wire):
             names.update(dict.fromkeys(f"messages.{name}" for name in message.model_extra or ()))
             for part in message.content if isinstance(message.content, list) else ():
                 names.update(dict.fromkeys(f"messages.content.{name}" for name in part.model_extra or ()))
+        if self.hold_s is not None and not self.warm:
+            names["hold_s"] = None
         # `parse_wire` refuses them unless they are empty; a choice without tools chooses nothing.
         if self.response_format is not None and not self.response_format:
             names["response_format"] = None
@@ -155,10 +162,19 @@ def conversation(wire: WireRequest) -> tuple[dict[str, Any], ...]:
         raise RequestError(Code.INVALID_REQUEST, message, "Give either `prompt` or `messages`.")
     if wire.prompt is not None:
         return (user_message(wire.prompt),)
-    messages = tuple(_plain(message) for message in wire.messages or ())
+    messages = plain_messages(wire.messages or ())
     if not any(message["role"] != "system" for message in messages):
         raise RequestError(Code.INVALID_REQUEST, "messages: there is no user message", "Add one.")
     return messages
+
+
+def plain_messages(messages: Sequence[Message]) -> tuple[dict[str, Any], ...]:
+    """Return messages as they are kept and rendered.
+
+    Raises:
+        RequestError: One holds content that is not text.
+    """
+    return tuple(_plain(message) for message in messages)
 
 
 def user_message(text: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rkllm_mqtt.core.job import Delivery, JobEvent, JobRecord
-from rkllm_mqtt.store import admission, conversations, jobs, upkeep
+from rkllm_mqtt.store import admission, conversations, jobs, prefixes, upkeep
 from rkllm_mqtt.store.admission import Admission, NewJob, Receipt
 from rkllm_mqtt.store.ballast import Ballast
 from rkllm_mqtt.store.clock import ClockSource, JournalClock, load_checkpoint
@@ -25,6 +25,7 @@ from rkllm_mqtt.store.errors import StoreFull, from_sqlite
 from rkllm_mqtt.store.jobs import Recovered
 from rkllm_mqtt.store.lock import JournalLock
 from rkllm_mqtt.store.lookup import Lookup
+from rkllm_mqtt.store.prefixes import PrefixRow
 from rkllm_mqtt.store.schema import make_folder, open_database
 from rkllm_mqtt.store.upkeep import Last
 from rkllm_mqtt.store.writer import Writer
@@ -248,6 +249,26 @@ class Journal:
         return self._writer.submit(
             lambda connection: conversations.expire(connection, now=self.now(), ttl_s=ttl_s)
         )
+
+    def prefixes(self) -> Future[list[PrefixRow]]:
+        """Return the registered prefixes, the one used last at the end."""
+        return self._writer.submit(prefixes.all_of)
+
+    def keep_prefix(self, row: PrefixRow) -> Future[None]:
+        """Store a registered prefix in the place of that of the same name."""
+        return self._writer.submit(lambda connection: prefixes.keep(connection, row))
+
+    def note_prefix_use(self, client: str, name: str, uses: str) -> Future[None]:
+        """Note that a prefix is used now; without effect when it is gone."""
+        return self._writer.submit(
+            lambda connection: prefixes.note_use(connection, client, name, self.now(), uses)
+        )
+
+    async def forget_prefix(self, client: str, name: str) -> bool:
+        """Remove a prefix, overwritten like every removed prompt; return whether there was one."""
+        found = await self._writer.submit(lambda connection: prefixes.forget(connection, client, name))
+        self._writer.empty_log_soon()
+        return found
 
     def delivered(self, seq: int, delivery: Delivery) -> Future[None]:
         """Note the broker's word on an outcome, DONE or REFUSED; `NotFinished` when there is none yet."""

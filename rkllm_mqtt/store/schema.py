@@ -11,7 +11,7 @@ from rkllm_mqtt.store.errors import MOVE_IT_AWAY, SchemaTooNew, StoreCorrupt, St
 APPLICATION_ID = 0x524B4C4D
 """`RKLM` in ASCII: tells our file from another program's database."""
 
-MIGRATIONS: Sequence[str] = ("schema_v1.sql", "schema_v2.sql", "schema_v3.sql")
+MIGRATIONS: Sequence[str] = ("schema_v1.sql", "schema_v2.sql", "schema_v3.sql", "schema_v4.sql")
 """Files of this package in order; the first builds version 1, the next leads from 1 to 2, and so on."""
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -68,6 +68,24 @@ def test_a_final_with_calls_is_the_golden_one_byte_for_byte():
     assert build_outcome(called, reply_bytes=ROOMY, payload_bytes=ROOMY) == encode(golden("final_tool_calls"))
 
 
+def test_what_became_of_a_wish_for_a_prefix_is_the_golden_one_byte_for_byte():
+    done = replace(FINAL, text="", thinking="", attempt=1, deltas=0)
+    warm = replace(
+        done,
+        usage=Usage(2950, 0, 2816, cached_estimated=True),
+        timing=Timing(5.402, None, 612.5, None, 618.9, None),
+        more={"prefix": {"name": "voice", "state": "warm", "hold_s": 6.0}},
+    )
+    registered = replace(
+        done,
+        usage=Usage(),
+        timing=Timing(queue_ms=1.2, total_ms=1.2),
+        more={"prefix": {"name": "voice", "state": "registered", "ttl_s": 604800.0}},
+    )
+    for name, final in (("final_warm", warm), ("final_registered", registered)):
+        assert build_outcome(final, reply_bytes=ROOMY, payload_bytes=ROOMY) == encode(golden(name))
+
+
 def test_a_cut_final_is_the_golden_one_byte_for_byte():
     outcome = build_outcome(FINAL, reply_bytes=12, payload_bytes=ROOMY)
     assert outcome == encode(golden("final_truncated"))
@@ -163,6 +181,8 @@ MEMBERS = {
     "final_truncated": OF_A_FINAL,
     "final_evaluation": f"{OF_A_FINAL} evaluation",
     "final_embeddings": f"{OF_A_FINAL} data",
+    "final_warm": f"{OF_A_FINAL} prefix",
+    "final_registered": f"{OF_A_FINAL} prefix",
     "error": f"{OF_A_FINAL} error",
     "rejection": f"{OF_A_FINAL} error",
     "info": "schema uid node base software version boot_id started_at runtime models features presets limits"

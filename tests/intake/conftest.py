@@ -49,6 +49,8 @@ class Desk:
     idle: bool = False
     """The slot takes a job while it is being stored."""
     too_late: object = None
+    unprepared: Fault | None = None
+    """Why no wish for a prefix is taken."""
     failing: str = ""
     """The neighbour that raises: only `cancel` is tried."""
 
@@ -77,6 +79,7 @@ class Desk:
                 too_late=lambda job: self.too_late,
                 capabilities=lambda: self.capabilities,
                 frees_in_s=lambda client: self.frees_in_s,
+                prepare=lambda client, request: (request, self.unprepared),
                 send=self._sent,
             ),
         )
