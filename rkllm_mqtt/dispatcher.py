@@ -268,19 +268,16 @@ class Dispatcher:
                 self.expire(job)
                 continue
             if not self._residence.has(job.request.model):
-                self._make_room()
-                self._preemption.look()
+                self._clear_the_way()
                 if not self._turns:
                     self._residence.bring(job)
                 return
             if not self._orders.ready(job, self.wake):
                 return  # its prompt is being made
-            full = self._slot.room < 1
-            if full:
-                self._make_room()  # first: what is staged would begin when the running one gives way
-            self._preemption.look()
-            if full:
+            if self._slot.room < 1:
+                self._clear_the_way()
                 return
+            self._preemption.look()
             jobs = self._together(job)
             if not jobs:
                 return  # others may come
@@ -341,6 +338,11 @@ class Dispatcher:
         """A run has ended: stage the next one now, before its own outcome is stored."""
         if self._tasks is not None:
             self._fill(self._tasks)
+
+    def _clear_the_way(self) -> None:
+        """Let the jobs in the slot give way, the staged one first: else it would begin in between."""
+        self._make_room()
+        self._preemption.look()
 
     def _make_room(self) -> None:
         """Take the staged job back when another's turn has come."""
