@@ -27,6 +27,14 @@ settings.register_profile("thorough", max_examples=500, **_PATIENCE)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "patient"))
 
 
+_LONGEST = ("chaos/test_short.py", "soak/test_soak.py", "commands/test_demo.py", "test_supervision.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take longest: at the end everybody would wait for them."""
+    items.sort(key=lambda item: not str(item.path).endswith(_LONGEST))
+
+
 @pytest.fixture(scope="session")
 def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """One broker for all tests that do not harm it."""

@@ -111,3 +111,5 @@ def test_the_version_is_told_once():
 def test_no_file_holds_two_nouns():
     for module in modules():
         assert len((ROOT / module).read_text().splitlines()) <= 420, module
+    for file in sorted((ROOT / "tests").rglob("*.py")):
+        assert len(file.read_text().splitlines()) <= 400, file
