@@ -15,6 +15,7 @@ from typing import Any
 from rkllm_mqtt.admin import Admin
 from rkllm_mqtt.commanding import build_commands
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.config.catalogue import Change
 from rkllm_mqtt.confirmations import Confirmations
 from rkllm_mqtt.conversations import Conversations
 from rkllm_mqtt.core.live import Counters, LiveJobs
@@ -28,6 +29,7 @@ from rkllm_mqtt.intake.neighbours import Neighbours
 from rkllm_mqtt.intake.parsing import RequestParser
 from rkllm_mqtt.intake.reception import Reception
 from rkllm_mqtt.intake.rejections import Rejections
+from rkllm_mqtt.inventory import open_inventory
 from rkllm_mqtt.lasts import LastAnswers
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.logtopic import LogTopic
@@ -41,7 +43,6 @@ from rkllm_mqtt.recovery import recover_jobs
 from rkllm_mqtt.recurring.service import Recurring
 from rkllm_mqtt.registrations import Registrations
 from rkllm_mqtt.reload import Reload
-from rkllm_mqtt.renderers import build_orders
 from rkllm_mqtt.reporter import Reporter, Views
 from rkllm_mqtt.router import Router
 from rkllm_mqtt.rules import build_policy
@@ -84,20 +85,22 @@ class Daemon:
         """Stop and start again: an administrator asked for it."""
         limits = config.limits
         self._topics = build_topics(config, journal.meta)
-        self._recurring = Recurring(
+        self.recurring = Recurring(
             config.schedules,
             self._topics,
             journal,
             lambda message, where, bare: self._reception.enter(message, where, bare),
             lambda message: self._session.publish(message),
         )
-        self._live, self._counters = LiveJobs(build_policy(config)), Counters()
-        self._slot = Slot(config, self._slot_changed)
-        self._sender = Sender(lambda: self._session, self._slot.hold, self._slot.release)
+        self.live, self._counters = LiveJobs(build_policy(config)), Counters()
+        self._inventory = open_inventory(config)
+        self.catalogue = self._inventory.catalogue
+        self.slot = Slot(config, self.catalogue, self._slot_changed, self._inventory.check)
+        self._sender = Sender(lambda: self._session, self.slot.hold, self.slot.release)
         self._upkeep = Upkeep(journal, limits.id_retention_s, lambda: self._registrations.expire())
-        self._gate = Gate(self._slot, journal, config, lambda: self._upkeep.frees_in_s)
+        self._gate = Gate(self.slot, self.catalogue, journal, config, lambda: self._upkeep.frees_in_s)
         self._supervision = Supervision(
-            manager or ServiceManager(), journal.answer, self._overdue, lambda: self._views.status_line()
+            manager or ServiceManager(), journal.answer, self._overdue, lambda: self.views.status_line()
         )
         self._session = Session(
             config.mqtt,
@@ -105,7 +108,7 @@ class Daemon:
             will=Outbound(self._topics.state("status"), b"offline", qos=1, retain=True),
             subscriptions=[
                 *(Subscription(f) for f in self._topics.filters(admin=config.admin.enabled, shared=True)),
-                *(Subscription(topic, stored=True) for topic in self._recurring.values.topics),
+                *(Subscription(topic, stored=True) for topic in self.recurring.values.topics),
             ],
             may_publish=self._topics.may_publish,
             session_token=journal.meta.get("session", ""),
@@ -130,41 +133,43 @@ class Daemon:
         )
         self._outcomes = outcomes = Outcomes(
             config,
-            self._live,
+            self.live,
             self._counters,
             journal,
             post=self._outbox.post,
             payload_limit=self._sender.payload_limit,
             on_change=self._queue_changed,
         )
-        self._scheduler = Scheduler(config, self._live, self._slot, journal)
-        self._registrations = Registrations(config, self._live, journal, outcomes)
-        self._dispatcher = Dispatcher(
+        self._scheduler = Scheduler(config, self.live, self.slot, self.catalogue, journal)
+        self._registrations = Registrations(config, self.live, journal, outcomes)
+        self.dispatcher = Dispatcher(
             config,
-            self._live,
+            self.live,
             self._counters,
             journal,
-            self._slot,
-            build_orders(self._slot, self._scheduler.paces, limits.template_s),
+            self.slot,
+            self.catalogue,
+            self._inventory.kits.build_orders(self._scheduler.paces),
             outcomes,
             self._scheduler,
             send=self._sender.send,
             unloadable=self._gate.unloadable,
             on_change=self._queue_changed,
         )
-        self.probing = build_probing(config, self._slot, self._scheduler, self._dispatcher.priming)
-        self._conversations = Conversations(
-            self._live, journal, (config.node, *config.groups), self._dispatcher.arrived
+        self.probing = build_probing(config, self.slot, self._scheduler, self.dispatcher.priming)
+        self.conversations = Conversations(
+            self.live, journal, (config.node, *config.groups), self.dispatcher.arrived
         )
-        self._deadlines = Deadlines(self._live, journal.now, self._dispatcher.expire)
-        self._views = DaemonViews(
+        self._deadlines = Deadlines(self.live, journal.now, self.dispatcher.expire)
+        self.views = DaemonViews(
             config,
             self._topics,
-            self._live,
+            self.live,
             self._counters,
             journal,
-            self._slot,
-            self._dispatcher,
+            self.slot,
+            self.catalogue,
+            self.dispatcher,
             self._scheduler,
             self._outbox,
             self._session,
@@ -173,36 +178,36 @@ class Daemon:
             accepting=lambda: self._gate.accepting,
             unapplied=lambda: [*self._reload.reasons, *self.probing.reasons],
         )
-        self._reporter = Reporter(
+        self.reporter = Reporter(
             self._topics,
             Views(
-                self._views.info,
-                self._views.queue,
-                self._views.health,
-                self._views.stats,
+                self.views.info,
+                self.views.queue,
+                self.views.health,
+                self.views.stats,
                 lambda: self._counters.finished + self._counters.rejected + self._counters.dropped,
             ),
             self._session.publish,
             lambda: self._session.connected,
         )
         self._positions = Positions(
-            self._live,
+            self.live,
             self._sender.send,
             first=self._scheduler.outlooks.first,
-            loading_since=lambda: self._slot.loading_since,
+            loading_since=lambda: self.slot.loading_since,
         )
         self._confirmations = Confirmations(
             config.node,
             self._sender.send,
             outlook_of=self._scheduler.outlooks.outlook,
-            queue_length=lambda: len(self._views.staged()) + len(self._live.waiting),
+            queue_length=lambda: len(self.views.staged()) + len(self.live.waiting),
         )
-        self._parser = RequestParser(config, self._slot.model_ids)
+        self._parser = RequestParser(config, self.catalogue)
         self._reception = Reception(
             config,
             self._topics,
             self._parser,
-            self._live,
+            self.live,
             self._counters,
             journal,
             Rejections(config.node, self._counters, self._sender.send),
@@ -216,59 +221,24 @@ class Daemon:
             self._counters,
             self._stop.is_set,
             lambda: self._spawn(self._discovery.announce()),
-            self._recurring.values,
+            self.recurring.values,
         )
-        self._discovery = Discovery(
-            config, journal, self._session, self._slot, self._views.info, outcomes.note
-        )
-        of_jobs = (self._parser, self._reception, self._outcomes, self._dispatcher, self._slot, self._gate)
-        changeable = (*of_jobs, self._views, self._lasts, self._upkeep)
+        self._discovery = Discovery(config, journal, self._session, self.slot, self.views.info, outcomes.note)
+        of_jobs = (self._parser, self._reception, self._outcomes, self.dispatcher, self.slot, self._gate)
+        changeable = (*of_jobs, self.views, self._lasts, self._upkeep, self._inventory)
         self._reload = Reload(config, read, changeable, self._supervision, self._reloaded)
         self._log_topic = LogTopic(self._topics.state("log"), self._sender.send)
+        for hear in (self.slot.models_changed, self.dispatcher.models_changed, self._models_changed):
+            self.catalogue.listen(hear)
         self._loaded: str | None = None
         self._background: set[asyncio.Task[None]] = set()
 
-    # what the admin commands act on
-
-    @property
-    def views(self) -> DaemonViews:
-        """Return what the outside may see."""
-        return self._views
-
-    @property
-    def reporter(self) -> Reporter:
-        """Return the part that publishes it."""
-        return self._reporter
-
-    @property
-    def dispatcher(self) -> Dispatcher:
-        """Return the part that runs jobs."""
-        return self._dispatcher
-
-    @property
-    def slot(self) -> Slot:
-        """Return the slot."""
-        return self._slot
-
-    @property
-    def conversations(self) -> Conversations:
-        """Return the kept conversations."""
-        return self._conversations
-
-    @property
-    def recurring(self) -> Recurring:
-        """Return the schedules."""
-        return self._recurring
-
-    @property
-    def live(self) -> LiveJobs:
-        """Return the unfinished jobs."""
-        return self._live
+    # what the admin commands act on, beside the parts without an underscore
 
     def set_flow(self, *, paused: bool, draining: bool) -> None:
         """Pause: start no job. Drain: take no new prompt and work off what waits."""
-        self._dispatcher.paused, self._gate.draining = paused, draining
-        self._dispatcher.wake()
+        self.dispatcher.paused, self._gate.draining = paused, draining
+        self.dispatcher.wake()
         self._queue_changed()
 
     def stop(self, *, restart: bool = False) -> None:
@@ -297,15 +267,16 @@ class Daemon:
                 running = [
                     tasks.create_task(work, name=name)
                     for name, work in (
-                        ("slot", self._slot.run()),
-                        ("dispatcher", self._dispatcher.run()),
+                        ("slot", self.slot.run()),
+                        ("dispatcher", self.dispatcher.run()),
+                        ("models", self._inventory.run()),
                         ("outbox", self._outbox.run()),
                         ("lasts", self._lasts.run()),
                         ("positions", self._positions.run()),
-                        ("queue", self._reporter.run_queue()),
-                        ("health", self._reporter.run_health()),
+                        ("queue", self.reporter.run_queue()),
+                        ("health", self.reporter.run_health()),
                         ("upkeep", self._upkeep.run()),
-                        ("schedules", self._recurring.run()),
+                        ("schedules", self.recurring.run()),
                         ("reload", self._reload.run()),
                         ("supervision", self._supervision.run()),
                         ("session", self._session.run()),
@@ -331,55 +302,55 @@ class Daemon:
             recovered.waiting,
             boots,
             self._journal.now(),
-            self._live,
+            self.live,
             self._deadlines,
             self._outcomes,
-            self._slot.model_ids,
+            self.catalogue.ids,
         )
         await self._registrations.recover()
-        log.info("recovered", waiting=len(self._live.waiting), undelivered=len(recovered.undelivered))
+        log.info("recovered", waiting=len(self.live.waiting), undelivered=len(recovered.undelivered))
 
     async def _shut_down(self) -> None:
         self._supervision.stopping(self._config.drain_timeout_s, restart=self.restart_wanted)
-        log.info("stopping", running=len(self._live.in_slot), waiting=len(self._live.waiting))
+        log.info("stopping", running=len(self.live.in_slot), waiting=len(self.live.waiting))
         self._reception.closed = self._gate.stopping = True
         self._queue_changed()
         shared = [f for f in self._topics.filters(admin=False, shared=True) if f.startswith("$share/")]
         if shared:
             await self._session.unsubscribe(shared)
-        finished = asyncio.ensure_future(self._dispatcher.stop(self._config.drain_timeout_s))
+        finished = asyncio.ensure_future(self.dispatcher.stop(self._config.drain_timeout_s))
         while not finished.done():
             await asyncio.wait({finished}, timeout=0.2)
             if self._hurry:
-                await self._dispatcher.stop(0)
+                await self.dispatcher.stop(0)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL_S):
                 await self._reception.drained()  # what is left unacknowledged comes again
                 await self._outbox.drained()
-        await asyncio.gather(self._session.close([self._reporter.offline()]), self._slot.close())
+        await asyncio.gather(self._session.close([self.reporter.offline()]), self.slot.close())
 
     # between the parts
 
     def _reloaded(self, config: Config) -> None:
         self._config = config
-        self._reporter.tell_info()
+        self.reporter.tell_info()
         self._queue_changed()
 
     def _overdue(self) -> str | None:
-        return self._slot.overdue(asyncio.get_running_loop().time())
+        return self.slot.overdue(asyncio.get_running_loop().time())
 
     def _neighbours(self) -> Neighbours:
         return Neighbours(
             ack=self._session.ack,
             accepted=self._confirmations.accepted,
-            begin_early=self._dispatcher.begin_early,
+            begin_early=self.dispatcher.begin_early,
             queued=self._queued,
-            cancel=self._dispatcher.cancel,
+            cancel=self.dispatcher.cancel,
             resend=self._outbox.again,
             cancel_unknown=self._confirmations.cancel_unknown,
             refusal=self._gate.refusal,
             too_late=self._scheduler.outlooks.too_late,
-            capabilities=lambda: self._slot.facts.capabilities or None,
+            capabilities=lambda: self.slot.facts.capabilities or None,
             frees_in_s=self._scheduler.outlooks.frees_in_s,
             prepare=self._registrations.prepare,
             send=self._sender.send,
@@ -388,8 +359,8 @@ class Daemon:
     def _connected(self, connection: Connection) -> None:
         if connection.refused_subscriptions:
             log.error("subscriptions_refused", filters=",".join(connection.refused_subscriptions))
-        self._reporter.announce()
-        self._recurring.announce()
+        self.reporter.announce()
+        self.recurring.announce()
         self._spawn(self._discovery.announce())
         self._outbox.connected()
 
@@ -399,19 +370,24 @@ class Daemon:
     def _queued(self, job: Job) -> None:
         if not self._registrations.take(job):
             self._deadlines.watch(job)
-            self._dispatcher.arrived(job)
+            self.dispatcher.arrived(job)
         self._queue_changed()
 
     def _queue_changed(self) -> None:
-        self._reporter.changed()
+        self.reporter.changed()
         self._positions.changed()
 
     def _slot_changed(self) -> None:
-        self._dispatcher.wake()
+        self.dispatcher.wake()
         self._queue_changed()
-        if self._slot.loaded != self._loaded:
-            self._loaded = self._slot.loaded
-            self._reporter.tell_info()
+        if self.slot.loaded != self._loaded:
+            self._loaded = self.slot.loaded
+            self.reporter.tell_info()
+        self._spawn(self._discovery.refresh())
+
+    def _models_changed(self, _change: Change) -> None:
+        self.reporter.tell_info()
+        self._queue_changed()
         self._spawn(self._discovery.refresh())
 
     def _spawn(self, work: Any) -> None:

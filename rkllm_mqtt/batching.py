@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from rkllm_mqtt.config import ModelConfig
+from rkllm_mqtt.config.catalogue import Catalogue
 from rkllm_mqtt.core.batches import BatchRecord, step_ms
 from rkllm_mqtt.core.health import Reason
 from rkllm_mqtt.logs import get_logger
@@ -26,34 +27,40 @@ _IDLE_S = 30.0
 class Batching:
     """Whether each model runs batches, and what they gain."""
 
-    def __init__(self, slot: Slot, journal: Journal, wake: Callable[[], None]) -> None:
+    def __init__(self, slot: Slot, catalogue: Catalogue, journal: Journal, wake: Callable[[], None]) -> None:
         """Take up what an earlier process learned.
 
         Args:
             slot: Is told how to load its models.
+            catalogue: The models.
             journal: Open.
             wake: Called when the slot is to be looked at again.
         """
         self._slot = slot
+        self._catalogue = catalogue
         self._journal = journal
         self._wake = wake
         self._models: dict[str, ModelConfig] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._changed: set[str] = set()
-        for model_id in slot.model_ids:
-            model = slot.model(model_id)
-            if model is not None and model.n_batch > 1:
-                self._models[model_id] = model
-        self._records = {
-            model_id: BatchRecord.from_json(journal.meta.get(_key(model_id), "")) for model_id in self._models
-        }
+        self._records: dict[str, BatchRecord] = {}
         self._suspects: dict[str, set[int]] = {}
         """By model: the jobs of lost batches; any of them may have been the cause."""
         self._unloadable: set[str] = set()
         """Models that did not load for a batch, and have not been loaded since."""
         slot.on_batch_lost = self.lost
         slot.on_unloadable = self.unloadable
+        self.models_changed()
+
+    def models_changed(self) -> None:
+        """Hear which models there are now; what is known of one that went and comes again is kept."""
+        self._models = {model.id: model for model in self._catalogue.models if model.n_batch > 1}
+        for model_id in self._records.keys() - self._models.keys():
+            del self._records[model_id]
         for model_id in self._models:
+            if model_id not in self._records:
+                kept = self._journal.meta.get(_key(model_id), "")
+                self._records[model_id] = BatchRecord.from_json(kept)
             self._apply(model_id)
 
     def look(self, *, idle: bool) -> None:
@@ -78,12 +85,13 @@ class Batching:
     def learn(self, model_id: str, run: Run, end: RunEnd) -> None:
         """Take the figures of a run that has ended."""
         each = step_ms(end.tokens - run.order.carried_tokens, end.generate_ms)
-        model = self._slot.model(model_id)
+        model = self._catalogue.settings(model_id)
         if each is None or model is None:
             return
         if run.in_batch:
-            self._records[model_id].batch_ms.append(each)
-            self._judge(model_id)
+            if model_id in self._records:  # else its settings have changed meanwhile
+                self._records[model_id].batch_ms.append(each)
+                self._judge(model_id)
             return
         for other_id, other in self._models.items():
             if other.file == model.file:
@@ -148,7 +156,7 @@ class Batching:
     async def keep(self) -> None:
         """Store what has changed."""
         changed, self._changed = self._changed, set()
-        for model_id in changed:
+        for model_id in changed & self._records.keys():
             await self._journal.set_meta(_key(model_id), self._records[model_id].to_json())
 
     @property
@@ -179,9 +187,10 @@ class Batching:
 
     def _measure(self, model_id: str) -> None:
         self._timer = None
-        self._records[model_id].measuring = True
-        self._apply(model_id)
-        self._wake()
+        if model_id in self._records:
+            self._records[model_id].measuring = True
+            self._apply(model_id)
+            self._wake()
 
     def _apply(self, model_id: str) -> None:
         record = self._records[model_id]

@@ -56,8 +56,10 @@ def build_commands(daemon: "Daemon") -> Mapping[str, Command]:  # noqa: C901 - a
 
     async def model(arguments: Arguments) -> Mapping[str, Any]:
         model_id = text_argument(arguments, "id")
-        if model_id not in daemon.slot.model_ids:
+        if model_id not in daemon.catalogue:
             raise CommandRefused(f"there is no model {model_id[:64]!r}")
+        if (fault := daemon.catalogue.fault(model_id)) is not None:
+            raise CommandRefused(f"{fault.message}: {fault.hint}")
         again = arguments.get("batch") is True
         if again and not daemon.dispatcher.batching.try_again(model_id):
             raise CommandRefused(
@@ -68,7 +70,7 @@ def build_commands(daemon: "Daemon") -> Mapping[str, Command]:  # noqa: C901 - a
 
     async def probe(arguments: Arguments) -> Mapping[str, Any]:
         model_id = text_argument(arguments, "id") if "id" in arguments else daemon.slot.wanted
-        if model_id not in daemon.slot.model_ids:
+        if model_id not in daemon.catalogue:
             raise CommandRefused(f"there is no model {model_id[:64]!r}")
         if arguments.get("again") is True:
             daemon.probing.again(model_id)

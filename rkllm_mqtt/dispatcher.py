@@ -14,12 +14,14 @@ from rkllm_mqtt.answer import Send
 from rkllm_mqtt.batching import Batching
 from rkllm_mqtt.collector import Collector
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.config.catalogue import Catalogue, Change
 from rkllm_mqtt.core import policy
 from rkllm_mqtt.core.errors import Code, Fault, SlotLost
 from rkllm_mqtt.core.job import JobEvent, Priority
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.core.verdict import CANCELLED, EXPIRED, Ended
 from rkllm_mqtt.core.waiting import Job
+from rkllm_mqtt.giving_up import GivingUp
 from rkllm_mqtt.handover import Handover
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.orders import Orders
@@ -59,6 +61,7 @@ class Dispatcher:
         counters: Counters,
         journal: Journal,
         slot: Slot,
+        catalogue: Catalogue,
         orders: Orders,
         outcomes: Outcomes,
         scheduler: Scheduler,
@@ -75,6 +78,7 @@ class Dispatcher:
             counters: Totals.
             journal: Open.
             slot: Running.
+            catalogue: The models.
             orders: Makes the prompts.
             outcomes: Where a job ends.
             scheduler: Says what to run.
@@ -88,7 +92,7 @@ class Dispatcher:
         self._orders = orders
         self._outcomes = outcomes
         self._scheduler = scheduler
-        self._unloadable = unloadable
+        self._giving_up = GivingUp(live, outcomes, unloadable)
         self._on_change = on_change
         self._wake = asyncio.Event()
         self._turns: list[Turn] = []
@@ -97,11 +101,11 @@ class Dispatcher:
         self.paused = False
         self.stopping = False
         scheduler.watch(self._turns, self.wake)
-        self._residence = Residence(config, live.policy, slot, journal, self.wake)
-        self._batching = Batching(slot, journal, self.wake)
+        self._residence = Residence(config, live.policy, slot, catalogue, journal, self.wake)
+        self._batching = Batching(slot, catalogue, journal, self.wake)
         self._preemption = Preemption(live, scheduler, self._turns)
         self._handover = Handover(
-            config, slot, orders, scheduler, send=send, on_token=self._preemption.on_token
+            config, slot, catalogue, orders, scheduler, send=send, on_token=self._preemption.on_token
         )
         self.priming = Priming(slot, scheduler.follow_prime, self.wake)
         """What the idle slot computes; others add their sources."""
@@ -138,6 +142,12 @@ class Dispatcher:
         self._stays.apply(config)
         self._residence.apply(config)
         self._handover.apply(config)
+
+    def models_changed(self, change: Change) -> None:
+        """Hear which models there are now: jobs of those that are gone, or broken, end."""
+        self._giving_up.doubt(change.removed | change.changed)
+        self._batching.models_changed()
+        self._residence.models_changed()
 
     def wake(self) -> None:
         """Something has changed: a job came, the slot is ready, a pause ended."""
@@ -250,7 +260,7 @@ class Dispatcher:
     # choosing
 
     def _fill(self, tasks: asyncio.TaskGroup) -> None:
-        self._give_up_unloadable(tasks)
+        self._giving_up.look(self._slot.wanted, tasks)
         if self._residence.changes:
             if self._turns:
                 return
@@ -267,10 +277,10 @@ class Dispatcher:
             if policy.is_expired(job, self._journal.now()):
                 self.expire(job)
                 continue
+            if self._giving_up.without_model(job, tasks):
+                continue
             if not self._residence.has(job.request.model):
-                self._clear_the_way()
-                if not self._turns:
-                    self._residence.bring(job)
+                self._bring(job)
                 return
             if not self._orders.ready(job, self.wake):
                 return  # its prompt is being made
@@ -304,19 +314,11 @@ class Dispatcher:
             try:
                 return [self._submit(job)]
             except RenderError as exc:
-                self._refuse(job, exc, tasks)
+                self._giving_up.without_prompt(job, exc, tasks)
                 return []
         return self._keep_turns(
-            self._handover.submit_together(jobs, lambda job, exc: self._refuse(job, exc, tasks))
+            self._handover.submit_together(jobs, partial(self._giving_up.without_prompt, tasks=tasks))
         )
-
-    def _refuse(self, job: Job, exc: RenderError, tasks: asyncio.TaskGroup) -> None:
-        self._give_up(job, Fault(Code(exc.code), str(exc), exc.hint), tasks)
-
-    def _give_up(self, job: Job, fault: Fault, tasks: asyncio.TaskGroup) -> None:
-        self._live.take(job)
-        verdict = Ended(JobEvent.GAVE_UP, "error", fault)
-        tasks.create_task(self._outcomes.end_unrun(job, verdict), name="give-up")
 
     def _keep(self, serving: asyncio.Task[None]) -> None:
         self._serving.add(serving)
@@ -339,6 +341,12 @@ class Dispatcher:
         if self._tasks is not None:
             self._fill(self._tasks)
 
+    def _bring(self, job: Job) -> None:
+        """Load the model of a job as soon as the slot is empty."""
+        self._clear_the_way()
+        if not self._turns:
+            self._residence.bring(job)
+
     def _clear_the_way(self) -> None:
         """Let the jobs in the slot give way, the staged one first: else it would begin in between."""
         self._make_room()
@@ -352,13 +360,6 @@ class Dispatcher:
                 for turn in self._turns:
                     if turn is staged or (turn.run.in_batch and turn.run.batch == staged.run.batch):
                         turn.run.revoke()
-
-    def _give_up_unloadable(self, tasks: asyncio.TaskGroup) -> None:
-        fault = self._unloadable(self._slot.wanted)
-        if fault is None:
-            return
-        for job in [job for job in self._live.waiting if job.request.model == self._slot.wanted]:
-            self._give_up(job, fault, tasks)
 
     # one job
 

@@ -1,8 +1,10 @@
 """Decide whether a new job may come in, beside the limits that the intake counts itself."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.config.catalogue import Catalogue
 from rkllm_mqtt.core.errors import Code, Fault
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
@@ -16,9 +18,17 @@ _RETRY_S = 60
 class Gate:
     """Open, or closed for a reason."""
 
-    def __init__(self, slot: Slot, journal: Journal, config: Config, frees_in_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        slot: Slot,
+        catalogue: Catalogue,
+        journal: Journal,
+        config: Config,
+        frees_in_s: Callable[[], float],
+    ) -> None:
         """Keep the arguments; `frees_in_s` says when jobs are removed from the journal next."""
         self._slot = slot
+        self._catalogue = catalogue
         self._journal = journal
         self._frees_in_s = frees_in_s
         self.apply(config)
@@ -53,9 +63,15 @@ class Gate:
         return self.unloadable(model_id)
 
     def unloadable(self, model_id: str) -> Fault | None:
-        """Return why a model cannot be loaded, once that has failed often enough to be believed."""
+        """Return why a model cannot be loaded: it is seen, or loads failed often enough to be believed."""
+        if model_id not in self._catalogue:
+            hint = "Models of this node: " + ", ".join(self._catalogue.names[:8])
+            return Fault(Code.MODEL_ERROR, f"the model {model_id!r} was removed", hint)
+        fault = self._catalogue.fault(model_id)
+        if fault is not None and self._slot.loaded != model_id:  # what is loaded needs its file no more
+            return replace(fault, retry_after_s=self._retry_after_s)
         problem = self._slot.problem
-        if self._slot.blocked and (wedge := self._slot.wedge()) is not None:
+        if self._slot.wedged.too_many and (wedge := self._slot.wedge()) is not None:
             return Fault(Code.SLOT_FAILED, wedge.message, wedge.hint, self._retry_after_s)
         if problem is None or self._slot.load_failures < FAILED_LOADS or model_id != self._slot.wanted:
             return None

@@ -7,6 +7,7 @@ from typing import Any
 
 from rkllm_mqtt.answer import Answer, Send
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.config.catalogue import Catalogue
 from rkllm_mqtt.core.prefix import Chain
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.orders import Orders
@@ -29,6 +30,7 @@ class Handover:
         self,
         config: Config,
         slot: Slot,
+        catalogue: Catalogue,
         orders: Orders,
         scheduler: Scheduler,
         *,
@@ -40,6 +42,7 @@ class Handover:
         Args:
             config: Of the daemon.
             slot: Takes the runs.
+            catalogue: The models.
             orders: Makes the prompts.
             scheduler: Knows the speed of models, and follows the runs.
             send: Publishes deltas.
@@ -47,6 +50,7 @@ class Handover:
         """
         self._config = config
         self._slot = slot
+        self._catalogue = catalogue
         self._orders = orders
         self._scheduler = scheduler
         self._send = send
@@ -110,7 +114,7 @@ class Handover:
 
     def _fitting(self, made: list[Made]) -> list[Made]:
         """Return what surely fits the window, or the first alone: one that does not fails the whole array."""
-        model = self._slot.model(made[0][0].request.model)
+        model = self._catalogue.settings(made[0][0].request.model)
         if model is None:
             return made[:1]
         fits = [one for one in made if one[1].tokens.high < model.context_tokens]

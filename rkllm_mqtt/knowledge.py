@@ -32,16 +32,16 @@ class Knowledge:
     """The facts of each model, and how far their probe has come."""
 
     def __init__(self, slot: Slot, journal: Journal) -> None:
-        """Take up what an earlier process learned.
+        """Keep the arguments.
 
         Args:
             slot: Says what is loaded.
-            journal: Open.
+            journal: Has what an earlier process learned.
         """
         self._slot = slot
         self._journal = journal
         self._changed: set[str] = set()
-        self._known = {model_id: _read(journal.meta.get(_key(model_id), "")) for model_id in slot.model_ids}
+        self._known: dict[str, _Known] = {}
 
     def facts_of(self, model_id: str) -> CacheFacts:
         """Return what is known of a configured model; what is unprobed is None, and pessimistic."""
@@ -94,11 +94,11 @@ class Knowledge:
 
     def failed_steps(self, model_id: str) -> tuple[str, ...]:
         """Return the steps in which the library failed."""
-        return failed(self._known[model_id].begun)
+        return failed(self._of(model_id).begun)
 
     def forget(self, model_id: str) -> None:
         """Let everything be asked anew."""
-        self._known[model_id] = _Known(self._known[model_id].of)
+        self._known[model_id] = _Known(self._of(model_id).of)
         self._changed.add(model_id)
 
     @property
@@ -116,10 +116,16 @@ class Knowledge:
 
     def _look(self, model_id: str) -> _Known:
         """Return what is known, of what is loaded when this model is."""
-        known = self._known[model_id]
+        known = self._of(model_id)
         if self._slot.loaded == model_id and known.of != (loaded := self._slot.loaded_from):
             known = self._known[model_id] = _Known(loaded)
         return known
+
+    def _of(self, model_id: str) -> _Known:
+        """Return what was known last; models come while the daemon runs."""
+        if model_id not in self._known:
+            self._known[model_id] = _read(self._journal.meta.get(_key(model_id), ""))
+        return self._known[model_id]
 
 
 def kept_facts(text: str) -> tuple[CacheFacts, tuple[str, ...]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rkllm_mqtt.answer import Answer
+from rkllm_mqtt.config import ModelConfig
 from rkllm_mqtt.content.shape import request_again, request_for
 from rkllm_mqtt.core.carried import Carried
 from rkllm_mqtt.core.chat import ChatRequest
@@ -27,20 +28,17 @@ class Orders:
     Args:
         renderers: By model id.
         windows: Make them fit.
-        thinking_tokens: Most tokens of thoughts, by model id; a model that is not named may think for ever.
-        loras: The adapters, by model id and their own.
+        settings: Of a model, by its id: its adapters, and how long it may think.
     """
 
     def __init__(
         self,
         renderers: Mapping[str, Renderer | FencedRenderer],
         windows: Windows,
-        thinking_tokens: Mapping[str, int] | None = None,
-        loras: Mapping[tuple[str, str], LoraOrder] | None = None,
+        settings: Callable[[str], ModelConfig | None] = lambda _model_id: None,
     ) -> None:
         self._prompts = Prompts(renderers, windows)
-        self._thinking_tokens = thinking_tokens or {}
-        self._loras = loras or {}
+        self._settings = settings
         self._replays = Replays(_REPLAYED_BYTES)
 
     def ready(self, job: Job, wake: Callable[[], None]) -> bool:
@@ -57,11 +55,8 @@ class Orders:
         Raises:
             RenderError: The conversation cannot be rendered for this model, or is too long for it.
         """
-        request = job.request
-        lora = None if request.lora is None else self._loras.get((request.model, request.lora))
-        if lora is None and request.lora is not None:
-            hint = "Ask for the model alone, or configure the adapter again."
-            raise RenderError(f"there is no adapter {request.lora!r} any more", hint)
+        request, settings = job.request, self._settings(job.request.model)
+        lora = None if request.lora is None else _adapter(settings, request.lora)
         prompt = self._prompts.make(job, self._question)
         rendered = prompt.rendered
         if request.prefix is not None:
@@ -78,7 +73,7 @@ class Orders:
             opens_thinking=rendered.opens_thinking,
             thinking=request.thinking and rendered.mode == "runtime",
             # The library's own template cannot be gone on with: what it makes of a prompt is its own.
-            thinking_tokens=self._thinking_tokens.get(request.model) if rendered.mode == "raw" else None,
+            thinking_tokens=settings.thinking_tokens if settings and rendered.mode == "raw" else None,
             calls=_calls(job, _offered(request), rendered),
             carried=carried.raw,
             carried_tokens=carried.tokens,
@@ -116,6 +111,19 @@ class Orders:
             parts = splitter.feed(written) + splitter.flush()
             said = rendered.begun + "".join(text for kind, text in parts if kind == "text")
         self._replays.keep(job.key[:2], answer.text, answer.tool_calls, said)
+
+
+def _adapter(model: ModelConfig | None, name: str) -> LoraOrder:
+    """Return an adapter of a model.
+
+    Raises:
+        RenderError: It has none of this name.
+    """
+    for lora in model.loras if model is not None else ():
+        if lora.id == name:
+            return LoraOrder(lora.id, str(lora.file), lora.scale)
+    hint = "Ask for the model alone, or configure the adapter again."
+    raise RenderError(f"there is no adapter {name!r} any more", hint)
 
 
 def _offered(request: ChatRequest) -> Sequence[Mapping[str, Any]]:

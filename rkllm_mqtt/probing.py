@@ -129,7 +129,7 @@ class Probing:
                 f'To try again: admin command `probe` with {{"id": "{model_id}", "again": true}}; '
                 "or `rkllm-mqtt doctor --probe` while the daemon does not run.",
             )
-            for model_id in self._slot.model_ids
+            for model_id in self._slot.catalogue.ids
             if (failed := self._knowledge.failed_steps(model_id))
         ]
 
@@ -163,7 +163,7 @@ class Probing:
     def _order(self, model_id: str, step: str) -> ProbeOrder:
         self._clean()
         self._folder.mkdir(mode=0o700, parents=True)
-        model, facts = self._slot.model(model_id), self._knowledge.facts_of(model_id)
+        model, facts = self._slot.catalogue.settings(model_id), self._knowledge.facts_of(model_id)
         return ProbeOrder(
             step=step,
             granularity=facts.granularity or 1,

@@ -36,23 +36,25 @@ class Prompts:
     def __init__(self, renderers: Mapping[str, Renderer | FencedRenderer], windows: Windows) -> None:
         self._renderers = renderers
         self._windows = windows
-        self._ahead: dict[Job, asyncio.Future[Prompt]] = {}
+        self._ahead: dict[Job, tuple[FencedRenderer, asyncio.Future[Prompt]]] = {}
+        """And what makes them: a model's renderer changes with its settings."""
         self._thread: ThreadPoolExecutor | None = None
 
     def ready(self, job: Job, question: Callable[[Job], Question], wake: Callable[[], None]) -> bool:
         """Return whether `make` has this job's prompt at once; if not, begin it, and call `wake` then."""
-        renderer = self._renderers[job.request.model]
+        renderer = self._renderers.get(job.request.model)
         if not isinstance(renderer, FencedRenderer):
             return True
-        prompt = self._ahead.get(job)
-        if prompt is None:
+        maker, prompt = self._ahead.get(job, (None, None))
+        if prompt is None or maker is not renderer:
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, "template")
             work = partial(self._fitted, job.request, question(job))
-            prompt = self._ahead[job] = asyncio.get_running_loop().run_in_executor(self._thread, work)
+            prompt = asyncio.get_running_loop().run_in_executor(self._thread, work)
+            self._ahead[job] = renderer, prompt
             prompt.add_done_callback(lambda made: made.cancelled() or made.exception() or None)
             prompt.add_done_callback(lambda _: wake())
-            ended = [old for old, made in self._ahead.items() if made.done()]
+            ended = [old for old, (_, made) in self._ahead.items() if made.done()]
             for old in ended[: max(0, len(self._ahead) - _KEPT)]:
                 del self._ahead[old]
         return prompt.done()
@@ -63,8 +65,9 @@ class Prompts:
         Raises:
             RenderError: The conversation cannot be rendered for this model, or is too long for it.
         """
-        ahead = self._ahead.pop(job, None)
-        if ahead is not None and ahead.done() and not ahead.cancelled():
+        maker, ahead = self._ahead.pop(job, (None, None))
+        of_now = maker is self._renderers.get(job.request.model)
+        if ahead is not None and of_now and ahead.done() and not ahead.cancelled():
             return ahead.result()
         return self._fitted(job.request, question(job))
 

@@ -105,7 +105,7 @@ async def recover_jobs(
         live: Takes the jobs.
         deadlines: Watches them.
         outcomes: Ends those that were cancelled, or whose model is gone.
-        model_ids: The models of this configuration.
+        model_ids: The models of this node.
     """
     jobs, unreadable = _revive_all(records, boots, now)
     for job in jobs:
@@ -118,7 +118,7 @@ async def recover_jobs(
         elif job.request.model not in model_ids:
             fault = Fault(
                 Code.UNKNOWN_MODEL,
-                f"the model {job.request.model!r} is not configured any more",
+                f"the model {job.request.model!r} is not there any more",
                 "Models of this node: " + ", ".join(model_ids),
             )
             await outcomes.end_unrun(job, Ended(JobEvent.GAVE_UP, "error", fault))

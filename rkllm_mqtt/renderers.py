@@ -1,84 +1,105 @@
-"""What makes the prompts of each model, from its settings."""
+"""What makes the prompts of each model, from its settings; it comes and goes with its model."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from rkllm_mqtt.config import ConfigError
+from rkllm_mqtt.config import ConfigError, ModelConfig
+from rkllm_mqtt.config.catalogue import Catalogue, Change
 from rkllm_mqtt.core.pace import Pace
 from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.render.fence import FencedRenderer, open_renderer
 from rkllm_mqtt.render.renderer import Renderer
 from rkllm_mqtt.render.tokenizer import ExactTokenizer
-from rkllm_mqtt.runtime.order import DEMO_CONTEXT_TOKENS, LoraOrder
-from rkllm_mqtt.runtime.slot import Slot
+from rkllm_mqtt.runtime.order import DEMO_CONTEXT_TOKENS
 from rkllm_mqtt.windows import Windows
 
 
-def build_orders(slot: Slot, paces: Mapping[str, Pace], limit_s: float) -> Orders:
-    """Return what makes the orders of runs; a template file may take `limit_s` for a prompt, seconds.
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What one model's prompts are made with, and counted."""
+
+    renderer: Renderer | FencedRenderer
+    tokenizer: ExactTokenizer | None
+
+    def close(self) -> None:
+        """End the process that renders, if there is one."""
+        if isinstance(self.renderer, FencedRenderer):
+            self.renderer.close()
+
+
+def open_kit(model: ModelConfig | None, limit_s: float) -> Kit:
+    """Return what a model's prompts are made with; a template file may take `limit_s` for one, seconds.
 
     Raises:
         ConfigError: A template or a tokenizer cannot be used.
     """
-    return Orders(
-        build_renderers(slot, limit_s), build_windows(slot, paces), thinking_budgets(slot), adapters(slot)
-    )
+    if model is None:
+        return Kit(Renderer("chatml", thinking="switch"), None)
+    try:
+        renderer = open_renderer(
+            model.template, thinking=model.thinking, system=model.system, limit_s=limit_s
+        )
+    except RenderError as exc:
+        raise ConfigError(f"models: {model.id}: template: {exc}", exc.hint) from exc
+    kit = Kit(renderer, None)
+    if model.tokenizer is None:
+        return kit
+    try:
+        return Kit(renderer, ExactTokenizer(model.tokenizer))
+    except RenderError as exc:
+        kit.close()
+        raise ConfigError(f"models: {model.id}: tokenizer: {exc}", exc.hint) from exc
 
 
-def build_windows(slot: Slot, paces: Mapping[str, Pace]) -> Windows:
-    """Return the windows of all models.
+class Kits:
+    """What the prompts of all models are made with.
 
-    Raises:
-        ConfigError: A tokenizer cannot be used.
+    Args:
+        catalogue: The models.
     """
-    tokenizers = {}
-    for model_id in slot.model_ids:
-        model = slot.model(model_id)
-        if model is not None and model.tokenizer is not None:
-            try:
-                tokenizers[model_id] = ExactTokenizer(model.tokenizer)
-            except RenderError as exc:
-                raise ConfigError(f"models: {model_id}: tokenizer: {exc}", exc.hint) from exc
 
-    def limit_of(model_id: str) -> int:
-        model = slot.model(model_id)
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self.renderers: dict[str, Renderer | FencedRenderer] = {}
+        """By model."""
+        self.tokenizers: dict[str, ExactTokenizer] = {}
+        """By model, where it has one."""
+
+    def put(self, model_id: str, kit: Kit) -> None:
+        """Use a kit for a model from now on."""
+        self._take_away(model_id)
+        self.renderers[model_id] = kit.renderer
+        if kit.tokenizer is not None:
+            self.tokenizers[model_id] = kit.tokenizer
+
+    def models_changed(self, change: Change) -> None:
+        """Hear which models there are now."""
+        for model_id in change.removed:
+            self._take_away(model_id)
+
+    def build_orders(self, paces: Mapping[str, Pace]) -> Orders:
+        """Return what makes the orders of runs; `paces` knows the tokens of each model."""
+        windows = Windows(self._limit_of, lambda model_id: paces[model_id].tokenizer, self.tokenizers)
+        return Orders(self.renderers, windows, self._catalogue.settings)
+
+    def _limit_of(self, model_id: str) -> int:
+        model = self._catalogue.settings(model_id)
         return DEMO_CONTEXT_TOKENS if model is None else model.context_tokens
 
-    return Windows(limit_of, {model_id: pace.tokenizer for model_id, pace in paces.items()}, tokenizers)
+    def _take_away(self, model_id: str) -> None:
+        tokenizer = self.tokenizers.pop(model_id, None)
+        if (renderer := self.renderers.pop(model_id, None)) is not None:
+            Kit(renderer, tokenizer).close()
 
 
-def build_renderers(slot: Slot, limit_s: float) -> Mapping[str, Renderer | FencedRenderer]:
-    """Return the renderer of each model; a template file may take `limit_s` for a prompt, seconds.
+def open_kits(catalogue: Catalogue, limit_s: float) -> Kits:
+    """Return the kits of all models of a catalogue.
 
     Raises:
-        ConfigError: A template cannot be used.
+        ConfigError: A template or a tokenizer cannot be used.
     """
-    renderers: dict[str, Renderer | FencedRenderer] = {}
-    for model_id in slot.model_ids:
-        model = slot.model(model_id)
-        try:
-            if model is None:
-                renderers[model_id] = Renderer("chatml", thinking="switch")
-            else:
-                renderers[model_id] = open_renderer(
-                    model.template, thinking=model.thinking, system=model.system, limit_s=limit_s
-                )
-        except RenderError as exc:
-            raise ConfigError(f"models: {model_id}: template: {exc}", exc.hint) from exc
-    return renderers
-
-
-def thinking_budgets(slot: Slot) -> Mapping[str, int]:
-    """Return the most tokens of thoughts of each model that has a limit."""
-    models = {model_id: slot.model(model_id) for model_id in slot.model_ids}
-    return {name: model.thinking_tokens for name, model in models.items() if model and model.thinking_tokens}
-
-
-def adapters(slot: Slot) -> Mapping[tuple[str, str], LoraOrder]:
-    """Return the LoRA adapters of all models, by the model's id and their own."""
-    models = filter(None, map(slot.model, slot.model_ids))
-    return {
-        (model.id, lora.id): LoraOrder(lora.id, str(lora.file), lora.scale)
-        for model in models
-        for lora in model.loras
-    }
+    kits = Kits(catalogue)
+    for entry in catalogue.entries:
+        kits.put(entry.id, open_kit(entry.settings, limit_s))
+    return kits

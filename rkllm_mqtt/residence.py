@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.config.catalogue import Catalogue
 from rkllm_mqtt.core.policy import Policy
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.logs import get_logger
@@ -26,7 +27,13 @@ class Residence:
     """Which model is in the slot, as far as nobody's run is in it."""
 
     def __init__(
-        self, config: Config, policy: Policy, slot: Slot, journal: Journal, wake: Callable[[], None]
+        self,
+        config: Config,
+        policy: Policy,
+        slot: Slot,
+        catalogue: Catalogue,
+        journal: Journal,
+        wake: Callable[[], None],
     ) -> None:
         """Keep the arguments.
 
@@ -34,12 +41,14 @@ class Residence:
             config: The whole configuration.
             policy: Is told which model is there, and what loads cost.
             slot: Where the models are.
+            catalogue: All of them.
             journal: Keeps what was learned; its clock is that of the policy.
             wake: Called when it is time to look again.
         """
         self._config = config
         self._policy = policy
         self._slot = slot
+        self._catalogue = catalogue
         self._journal = journal
         self._wake = wake
         self._timer: asyncio.TimerHandle | None = None
@@ -57,13 +66,20 @@ class Residence:
 
     def begin(self) -> None:
         """Take up what an earlier process learned, and tell the policy what is there."""
-        for model in filter(None, map(self._slot.model, self._slot.model_ids)):
-            with contextlib.suppress(OSError):
-                self._slot.loads.expect(model.id, model.file.stat().st_size)
+        self._expect()
         self._slot.loads.resume(json.loads(self._journal.meta.get(LOADS_KEY, "{}")))
         self._pin()
         self._learn()
         self._policy.move_in(self._slot.wanted)
+
+    def models_changed(self) -> None:
+        """Hear that there are other models."""
+        self._expect()
+        self._pin()
+        self._learn()
+        if self._wish is not None and self._wish not in self._catalogue:
+            self._wish = None
+        self._wake()
 
     @property
     def changes(self) -> bool:
@@ -103,6 +119,8 @@ class Residence:
         slot, tenancy, now = self._slot, self._policy.tenancy, self._journal.now()
         idle_since, due = self._idle_since, None
         self.stay()
+        if self._is_lost:
+            self._use(self._catalogue.default, None)
         if slot.loading_since is not None and slot.wanted == self._wished:
             self._wished_at = now  # it begins to be there when it is there
         if tenancy.opens_at is not None and len(self._policy.waiting):
@@ -123,6 +141,15 @@ class Residence:
         if due is not None:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._wake)
 
+    @property
+    def _is_lost(self) -> bool:
+        """Return whether the model of the slot is gone, or cannot be loaded, and the default one can."""
+        slot, catalogue = self._slot, self._catalogue
+        if slot.unloaded or catalogue.fault(catalogue.default) is not None:
+            return slot.wanted not in catalogue and not slot.unloaded
+        broken = slot.loaded is None and catalogue.fault(slot.wanted) is not None
+        return slot.wanted not in catalogue or broken
+
     def _use(self, model_id: str, job: Job | None) -> None:
         self.stay()
         self._learn()
@@ -130,15 +157,21 @@ class Residence:
             self._policy.move_in(model_id, job)
         self._slot.use(model_id)
 
+    def _expect(self) -> None:
+        """Take the sizes of the files, from which a first load is guessed."""
+        for model in self._catalogue.models:
+            with contextlib.suppress(OSError):
+                self._slot.loads.expect(model.id, model.file.stat().st_size)
+
     def _pin(self) -> None:
-        models = map(self._slot.model, self._slot.model_ids)
-        pinned = next((model.id for model in models if model is not None and model.pinned), None)
+        usable = (model for model in self._catalogue.models if self._catalogue.fault(model.id) is None)
+        pinned = next((model.id for model in usable if model.pinned), None)
         if pinned != self._policy.tenancy.pinned:
             self._policy.pin(pinned, self._config.runtime.unpin_after_s)
 
     def _learn(self) -> None:
         """Tell the policy what has changed in the times of loads."""
-        for model_id in self._slot.model_ids:
+        for model_id in self._catalogue.ids:
             seconds = self._slot.loads.seconds(model_id)
             if self._policy.tenancy.loads_s.get(model_id) != seconds:
                 self._policy.learn_load(model_id, seconds)

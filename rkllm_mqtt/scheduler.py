@@ -11,6 +11,7 @@ from typing import Any
 
 from rkllm_mqtt.caching.tracker import KvTracker, Restorable
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.config.catalogue import Catalogue
 from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.chunks import next_cut
 from rkllm_mqtt.core.estimates import Estimates
@@ -20,7 +21,7 @@ from rkllm_mqtt.core.policy import is_question
 from rkllm_mqtt.core.prefix import Chain
 from rkllm_mqtt.core.rates import Rates
 from rkllm_mqtt.core.savings import Savings
-from rkllm_mqtt.core.seeds import Seed, seed_of
+from rkllm_mqtt.core.seeds import seed_of
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.holding import Holding
 from rkllm_mqtt.knowledge import Knowledge
@@ -41,13 +42,16 @@ _TELLING = 4
 class Scheduler:
     """What the dispatcher asks what to run, and everybody else when."""
 
-    def __init__(self, config: Config, live: LiveJobs, slot: Slot, journal: Journal) -> None:
+    def __init__(
+        self, config: Config, live: LiveJobs, slot: Slot, catalogue: Catalogue, journal: Journal
+    ) -> None:
         """Keep the arguments, and let the jobs be estimated.
 
         Args:
             config: Of the daemon.
             live: The unfinished jobs, and the policy that `build_policy` made.
             slot: Where they run.
+            catalogue: The models.
             journal: Keeps the rates; its clock is that of the policy.
         """
         self._policy = live.policy
@@ -67,7 +71,7 @@ class Scheduler:
         self._chunk_tokens = config.policy.prefill_chunk_tokens
         self.reuse: dict[str, bool] = {}
         """By model: whether a run is computed on what the one before left in the cache; absent: unknown."""
-        self.paces = {model: Pace(rates=Rates(_seed(slot, model))) for model in slot.model_ids}
+        self.paces = Paces(catalogue)
         """What has been learned of each model's speed."""
         self.estimates = Estimates(self.paces)
         self.estimates.habits.remembered = config.limits.client_states
@@ -265,6 +269,14 @@ def _is_whole(run: Run) -> bool:
     return not ended.cancelled() and ended.exception() is None and ended.result().reason is EndReason.STOP
 
 
-def _seed(slot: Slot, model_id: str) -> Seed:
-    model = slot.model(model_id)
-    return seed_of(model_id, model.file.stem if model else "")
+class Paces(dict[str, Pace]):
+    """What has been learned of each model's speed; of one that comes, what is believed of its name."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        super().__init__()
+        self._catalogue = catalogue
+
+    def __missing__(self, model_id: str) -> Pace:
+        model = self._catalogue.settings(model_id)
+        pace = self[model_id] = Pace(rates=Rates(seed_of(model_id, model.file.stem if model else "")))
+        return pace

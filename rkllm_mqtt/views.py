@@ -7,6 +7,7 @@ from typing import Any
 
 from rkllm_mqtt import __version__
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.config.catalogue import Catalogue, Entry
 from rkllm_mqtt.core.errors import Code
 from rkllm_mqtt.core.health import Reason, publish_refused, subscription_refused
 from rkllm_mqtt.core.job import Priority
@@ -30,6 +31,8 @@ LIMIT_CODES = (Code.RATE_LIMITED, Code.CLIENT_LIMIT, Code.QUEUE_FULL, Code.TOO_L
 
 _LOW_DISK_MB = 200
 _OLD_DRIVER = (0, 9, 7)
+_MOST_FAULTY = 5
+"""Model files that `health` names; `info` has all."""
 FEATURES = (
     "chat",
     "stream",
@@ -58,6 +61,7 @@ class DaemonViews:
         counters: Counters,
         journal: Journal,
         slot: Slot,
+        catalogue: Catalogue,
         dispatcher: Dispatcher,
         scheduler: Scheduler,
         outbox: Outbox,
@@ -74,6 +78,7 @@ class DaemonViews:
         self._counters = counters
         self._journal = journal
         self._slot = slot
+        self._catalogue = catalogue
         self._dispatcher = dispatcher
         self._scheduler = scheduler
         self._outbox = outbox
@@ -110,7 +115,7 @@ class DaemonViews:
                 "platform": facts.output.get("platform"),
                 "simulated": facts.simulated,
             },
-            "models": [self._model(model_id) for model_id in self._slot.model_ids],
+            "models": [self._model(entry) for entry in self._catalogue.entries],
             "features": list(FEATURES if self._config.admin.enabled else FEATURES[:-1]),
             "presets": sorted(self._config.presets),
             "limits": limits.model_dump(),
@@ -254,8 +259,8 @@ class DaemonViews:
             if turn.run.started_at is not None and not turn.run.ended.done()
         ]
 
-    def _model(self, model_id: str) -> dict[str, Any]:
-        model, facts = self._slot.model(model_id), self._slot.facts
+    def _model(self, entry: Entry) -> dict[str, Any]:
+        model, fault, facts = entry.settings, entry.fault, self._slot.facts
         able = {"chat"}
         if model is not None and model.thinking != "none":
             able.add("thinking")
@@ -267,19 +272,30 @@ class DaemonViews:
         if single and facts.capabilities.get("arrays"):
             able |= {"embed", "evaluate"} if facts.capabilities.get("logits") else {"embed"}
         return {
-            "id": model_id,
+            "id": entry.id,
             "file": model.file.name if model else "demo.sim",
             "loras": [lora.id for lora in model.loras] if model else [],
             "context_tokens": model.context_tokens if model else DEMO_CONTEXT_TOKENS,
-            "loaded": self._slot.loaded == model_id,
+            "loaded": self._slot.loaded == entry.id,
             "pinned": model is not None and model.pinned,
-            "load_s": round(self._slot.loads.seconds(model_id), 1),
+            "load_s": round(self._slot.loads.seconds(entry.id), 1),
             "capabilities": sorted(able),
+            "fault": None if fault is None else {"message": fault.message, "hint": fault.hint},
         }
+
+    def _faulty_models(self) -> list[Reason]:
+        """Return the models that cannot be loaded, but the one that the slot tells of."""
+        told = self._slot.wanted if self._slot.problem is not None else None
+        return [
+            Reason("model_file", entry.fault.message, entry.fault.hint)
+            for entry in self._catalogue.entries
+            if entry.fault is not None and entry.id != told
+        ][:_MOST_FAULTY]
 
     def _reasons(self, disk_mb: int | None, driver: str | None) -> list[Reason]:
         reasons = [reason for reason in (self._slot.wedge(), self._slot.problem) if reason]
         reasons += self._unapplied()
+        reasons += self._faulty_models()
         reasons += self._dispatcher.batching.reasons
         reasons += [Reason("runtime_warning", text) for text in self._slot.facts.warnings]
         if not self._journal.healthy:

@@ -39,18 +39,18 @@ class Windows:
 
     Args:
         limit_of: Tokens in a model's window, by model id.
-        estimators: What is known of each model's tokenizer.
+        estimator_of: What is known of a model's tokenizer, by model id.
         tokenizers: Of the models that came with theirs; the others are estimated.
     """
 
     def __init__(
         self,
         limit_of: Callable[[str], int],
-        estimators: Mapping[str, TokenEstimator],
+        estimator_of: Callable[[str], TokenEstimator],
         tokenizers: Mapping[str, ExactTokenizer],
     ) -> None:
         self._limit_of = limit_of
-        self._estimators = estimators
+        self._estimator_of = estimator_of
         self._tokenizers = tokenizers
 
     def count(self, model_id: str, text: str) -> Estimate:
@@ -58,7 +58,7 @@ class Windows:
         tokenizer = self._tokenizers.get(model_id)
         if tokenizer is not None:
             return exactly(tokenizer.count(text))
-        return self._estimators[model_id].estimate(text)
+        return self._estimator_of(model_id).estimate(text)
 
     def tokens_behind(self, model_id: str, prompt: str, text: str) -> tuple[int, ...] | None:
         """Return the tokens of a text behind a prompt; None where they are not certain."""

@@ -92,6 +92,7 @@ def test_switched_off_it_removes_the_device_and_hears_home_assistant_no_more(lau
         silent.start(connect(f"rkllm/{silent.node}/#"))
         seen.publish(f"{prefix}/status", "online")
         silent.stop()
+    seen.wait(lambda m: m.topic == topic and not m.payload)
     assert [m.payload for m in seen.on(topic)[1:]].count(b"") == 1
     assert retained(connect, prefix) == {}
 

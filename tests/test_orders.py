@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from live_jobs import address, make_job, request
 
+from rkllm_mqtt.config import ModelConfig
 from rkllm_mqtt.core.tokens import TokenEstimator
 from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.render.renderer import Renderer
@@ -15,7 +16,7 @@ TOOLS = (
     {"type": "function", "function": {"name": "on", "parameters": {"properties": {"a": {}}}}},
     {"type": "function", "function": {"name": "off"}},
 )
-WINDOWS = Windows(lambda _: 4_096, {"plain": TokenEstimator()}, {})
+WINDOWS = Windows(lambda _: 4_096, {"plain": TokenEstimator()}.__getitem__, {})
 ORDERS = Orders({"plain": Renderer("chatml", thinking="switch")}, WINDOWS)
 
 
@@ -156,11 +157,16 @@ def test_a_message_of_the_senders_own_cannot_pass_for_what_the_model_wrote():
 
 
 def test_the_tokens_of_thoughts_are_the_models_unless_its_template_is_its_own():
-    budget = {"plain": 64}
+    def budget(model):
+        return ModelConfig(id=model, file="m.rkllm", thinking_tokens=64) if model == "plain" else None
+
+    def none(_model):
+        return ModelConfig(id="plain", file="m.rkllm")
+
     job = make_job(request("hi"))
     assert Orders({"plain": Renderer("chatml")}, WINDOWS, budget).make(job)[1].thinking_tokens == 64
     assert Orders({"plain": Renderer("runtime")}, WINDOWS, budget).make(job)[1].thinking_tokens is None
-    assert Orders({"plain": Renderer("chatml")}, WINDOWS, {"other": 64}).make(job)[1].thinking_tokens is None
+    assert Orders({"plain": Renderer("chatml")}, WINDOWS, none).make(job)[1].thinking_tokens is None
 
 
 def test_the_history_of_a_conversation_stands_between_the_system_prompt_and_the_question():

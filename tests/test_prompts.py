@@ -13,7 +13,7 @@ from rkllm_mqtt.render.fence import open_renderer
 from rkllm_mqtt.render.renderer import Renderer
 from rkllm_mqtt.windows import Windows
 
-WINDOWS = Windows(lambda _: 4_096, {"plain": TokenEstimator()}, {})
+WINDOWS = Windows(lambda _: 4_096, {"plain": TokenEstimator()}.__getitem__, {})
 
 
 def question(job):

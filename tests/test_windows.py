@@ -36,7 +36,9 @@ def exact(tmp_path):
 
 
 def of(limit, tokenizer=None):
-    return Windows(lambda _: limit, {"m": TokenEstimator()}, {"m": tokenizer} if tokenizer else {})
+    return Windows(
+        lambda _: limit, {"m": TokenEstimator()}.__getitem__, {"m": tokenizer} if tokenizer else {}
+    )
 
 
 def fitted(windows, messages, max_tokens=100):

@@ -70,7 +70,7 @@ class KvTracker:
 
     def fingerprint(self, model_id: str, lora: LoraOrder | None) -> str:
         """Return what the keys and values of a prompt depend on beside its text."""
-        model = self._slot.model(model_id)
+        model = self._slot.catalogue.settings(model_id)
         own = None if model is None else (model.template, model.context_tokens)
         adapter = None if lora is None else (lora.id, lora.scale, *stamp_of(Path(lora.file)))
         return fingerprint_of((self._slot.loaded_from, own, adapter))

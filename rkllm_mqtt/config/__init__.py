@@ -1,6 +1,6 @@
 """The configuration: frozen settings, and the one place that reads them from files and environment."""
 
-from rkllm_mqtt.config.loading import DEFAULT_PATHS, find_config, load_config, parse_config
+from rkllm_mqtt.config.loading import DEFAULT_PATHS, find_config, load_config, load_model, parse_config
 from rkllm_mqtt.config.models import LoraConfig, ModelConfig, PresetConfig
 from rkllm_mqtt.config.schedules import ScheduleConfig
 from rkllm_mqtt.config.settings import (
@@ -34,5 +34,6 @@ __all__ = [
     "TlsConfig",
     "find_config",
     "load_config",
+    "load_model",
     "parse_config",
 ]

@@ -31,6 +31,8 @@ RELOADABLE = frozenset(
         "limits.requests_per_s",
         "limits.ttl_s",
         "log.level",
+        "models",
+        "models_folder",
         "presets",
         "runtime.abort_grace_s",
         "runtime.idle_unload_s",
@@ -56,15 +58,7 @@ def take_over(old: Config, new: Config) -> tuple[Config, tuple[str, ...], tuple[
     """Return `old` with what can change at run time as in `new`; the keys taken over; and the others."""
     changed = changed_keys(old, new)
     taken = [key for key in changed if key in RELOADABLE]
-    if not _names_agree(old, new):
-        # A client's settings name a model that only a restart brings; its presets belong to it.
-        taken = [key for key in taken if key not in ("clients", "presets")]
     return _merged(old, new, taken), tuple(taken), tuple(key for key in changed if key not in taken)
-
-
-def _names_agree(old: Config, new: Config) -> bool:
-    models = {name for model in old.models for name in model.names}
-    return all(client.model is None or client.model in models for client in new.clients)
 
 
 def _merged(old: Config, new: Config, keys: Collection[str]) -> Config:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import SecretStr, ValidationError
 
+from rkllm_mqtt.config.models import ModelConfig
 from rkllm_mqtt.config.settings import Config
 from rkllm_mqtt.core.errors import ConfigError
 
@@ -39,16 +40,7 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
     path = path or find_config(environ)
     if path is None:
         return parse_config("", "defaults", environ)
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
-        text = raw.decode("utf-8")
-    except OSError as exc:
-        raise ConfigError(f"{path}: {exc.strerror}", "Name the file with --config.") from exc
-    except UnicodeDecodeError as exc:
-        raise ConfigError(f"{path}: is not UTF-8 text", "Save the file as UTF-8.") from exc
-    if len(raw) > _MAX_BYTES:
-        raise ConfigError(f"{path}: is larger than {_MAX_BYTES} bytes")
+    text = _read(path, "Name the file with --config.")
     return parse_config(text, str(path), environ)
 
 
@@ -73,6 +65,56 @@ def parse_config(text: str, source: str, environ: Mapping[str, str] = os.environ
         return Config.model_validate(values)
     except ValidationError as exc:
         raise _explain(exc, node, source) from None
+
+
+def load_model(file: Path) -> ModelConfig:
+    """Return the settings of a file in the models folder: those of `<stem>.yaml` beside it, or defaults.
+
+    Raises:
+        ConfigError: The name cannot be an id, or the YAML file cannot be used; names its line and key.
+    """
+    path = file.with_suffix(".yaml")
+    source = str(path if path.is_file() else file)
+    text = _read(path, "The daemon's user must be able to read it.") if path.is_file() else ""
+    node = _compose(text, source)
+    values = _plain(node, source) if node is not None else {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}:1: the settings of a model must be a mapping of keys to values")
+    for key in ("id", "file"):
+        if key in values:
+            raise ConfigError(
+                f"{source}:{_line(node, (key,))}: {key}: the file beside it says that", "Remove the key."
+            )
+    try:
+        return _beside(ModelConfig.model_validate({**values, "id": file.stem, "file": file}), file.parent)
+    except ValidationError as exc:
+        raise _explain(exc, node, source) from None
+
+
+def _beside(model: ModelConfig, folder: Path) -> ModelConfig:
+    """Return settings in which the files that are named relatively lie in the model's folder."""
+    template = folder / model.template
+    return model.model_copy(
+        update={
+            "tokenizer": None if model.tokenizer is None else folder / model.tokenizer,
+            "template": str(template) if template.is_file() else model.template,
+            "loras": tuple(lora.model_copy(update={"file": folder / lora.file}) for lora in model.loras),
+        }
+    )
+
+
+def _read(path: Path, hint: str) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
+        text = raw.decode("utf-8")
+    except OSError as exc:
+        raise ConfigError(f"{path}: {exc.strerror}", hint) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path}: is not UTF-8 text", "Save the file as UTF-8.") from exc
+    if len(raw) > _MAX_BYTES:
+        raise ConfigError(f"{path}: is larger than {_MAX_BYTES} bytes")
+    return text
 
 
 def _compose(text: str, source: str) -> yaml.Node | None:

@@ -338,6 +338,11 @@ class Config(Section):
         (),
         description="Language models; the first is the default. None: the simulator's demonstration model.",
     )
+    models_folder: Path | None = Field(
+        None,
+        description="Each .rkllm or .sim file in this folder is a model, by its name without the suffix; "
+        "`<name>.yaml` beside it has its settings, those of a model but `id` and `file`. It is watched.",
+    )
     presets: dict[str, PresetConfig] = Field(
         default_factory=lambda: {
             "precise": PresetConfig(temperature=0.2, top_p=0.8, top_k=20),
@@ -383,6 +388,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         ids = [name for model in self.models for name in model.names]
+        # What lies in a folder is known to a running daemon only: there a wrong name is `unknown_model`.
+        known = None if self.models_folder is not None else ids
         if len(set(ids)) != len(ids):
             raise ValueError("two models or adapters have the same id")
         if sum(model.pinned for model in self.models) > 1:
@@ -391,21 +398,21 @@ class Config(Section):
             raise ValueError("a group may not have the node's name")
         if self.homeassistant.prefix.split("/")[0] == self.base:
             raise ValueError("homeassistant.prefix may not begin with the base of our own topics")
-        self._check_schedules(ids)
+        self._check_schedules(known)
         for client in self.clients:
             if client.preset is not None and client.preset not in self.presets:
                 raise ValueError(f"client {client.name!r} names the unknown preset {client.preset!r}")
-            if client.model is not None and client.model not in ids:
+            if client.model is not None and known is not None and client.model not in known:
                 raise ValueError(f"client {client.name!r} names the unknown model {client.model!r}")
         return self
 
-    def _check_schedules(self, model_ids: list[str]) -> None:
+    def _check_schedules(self, model_ids: list[str] | None) -> None:
         if len({schedule.id for schedule in self.schedules}) != len(self.schedules):
             raise ValueError("two schedules have the same id")
         for schedule in self.schedules:
             if schedule.preset is not None and schedule.preset not in self.presets:
                 raise ValueError(f"schedule {schedule.id!r} names the unknown preset {schedule.preset!r}")
-            if schedule.model is not None and schedule.model not in model_ids:
+            if schedule.model is not None and model_ids is not None and schedule.model not in model_ids:
                 raise ValueError(f"schedule {schedule.id!r} names the unknown model {schedule.model!r}")
             for topic in (*schedule.values.values(), *filter(None, [schedule.reply_topic])):
                 # Ours are not to be heard twice, and an answer must not become a request.

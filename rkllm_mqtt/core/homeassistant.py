@@ -47,7 +47,7 @@ def device_facts(info: Mapping[str, Any], client: str) -> DeviceFacts:
         platform=runtime["platform"],
         driver=runtime["driver"],
         simulated=bool(runtime["simulated"]),
-        models=tuple(model["id"] for model in info["models"]),
+        models=tuple(model["id"] for model in info["models"] if not model["fault"]),
         admin="admin" in info["features"],
     )
 

@@ -10,6 +10,7 @@ import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rkllm_mqtt.core.errors import Code, Fault
 from rkllm_mqtt.host.modelkind import HEAD_BYTES, ModelKind, ModelProblem, recognise
 
 MB = 1_048_576
@@ -61,6 +62,28 @@ def inspect_model(path: Path) -> ModelFile:
         return replace(
             found, exists=not isinstance(exc, FileNotFoundError), problems=(_unreadable(path, exc),)
         )
+
+
+def file_fault(file: ModelFile, *, native: bool, board: str | None, trusted: bool) -> Fault | None:
+    """Return why a file is not to be loaded; None when it may.
+
+    Args:
+        file: As it was inspected.
+        native: Rockchip's library would load it; else the simulator.
+        board: What a model must be converted for; None where nobody knows.
+        trusted: A person has named this very file, so a suspicion does not count.
+    """
+    problems = sorted(file.problems, key=lambda problem: not problem.certain)
+    if problems and (problems[0].certain or (not trusted and file.kind is ModelKind.RKLLM)):
+        return Fault(Code.MODEL_ERROR, f"{file.path} {problems[0].sentence}", problems[0].hint)
+    if file.kind is ModelKind.RKLLM and not native:
+        hint = "Install librkllmrt.so, or name it in `runtime.library`."
+        return Fault(Code.MODEL_ERROR, f"{file.path} needs the NPU, but the simulator is used", hint)
+    if native and board is not None and file.platform is not None and file.platform != board:
+        said = f"{file.path} is for {file.platform} by its name, this board is an {board}"
+        hint = f"Convert it with target_platform={board!r}; where only its name is wrong, rename it."
+        return Fault(Code.MODEL_ERROR, said, hint)
+    return None
 
 
 def size_for_people(size_bytes: int) -> str:

@@ -4,12 +4,13 @@ Knows nothing of queues or brokers: bytes and settings in, values or a RequestEr
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from rkllm_mqtt.config import ClientConfig, Config, ModelConfig
+from rkllm_mqtt.config.catalogue import Catalogue
 from rkllm_mqtt.core.chat import SAMPLING, ChatRequest, PrefixWish
 from rkllm_mqtt.core.errors import Code, RequestError
 from rkllm_mqtt.core.job import Priority
@@ -44,14 +45,13 @@ class Parsed:
 class RequestParser:
     """Applies the configuration to requests."""
 
-    def __init__(self, config: Config, model_ids: Collection[str]) -> None:
+    def __init__(self, config: Config, catalogue: Catalogue) -> None:
         self._config = config
-        self._models: Mapping[str, ModelConfig] = {model.id: model for model in config.models}
-        self._model_ids = tuple(model_ids)
+        self._catalogue = catalogue
         self._settings = lru_cache(maxsize=config.limits.client_states)(self._find_settings)
 
     def apply(self, config: Config) -> None:
-        """Take over a changed configuration; the models are those of before."""
+        """Take over a changed configuration."""
         self._config = config
         self._settings.cache_clear()
 
@@ -219,29 +219,14 @@ class RequestParser:
 
     def _model(self, wanted: str | None) -> tuple[str, ModelConfig | None, str | None]:
         """Return the model that `<model>` or `<model>:<adapter>` means, its settings, and the adapter."""
-        model_id, lora = wanted or self._model_ids[0], None
-        model = self._models.get(model_id)
-        if model is None and ":" in model_id:
-            base, _, name = model_id.rpartition(":")
-            model = self._models.get(base)
-            if model is not None and model_id in model.names:
-                model_id, lora = base, name
-        if model_id not in self._model_ids:
+        found = self._catalogue.find(wanted)
+        if found is None:
             raise RequestError(
                 Code.UNKNOWN_MODEL,
-                f"there is no model {model_id!r}",
-                "Models of this node: " + ", ".join(self._names()[:8]),
+                f"there is no model {wanted!r}",
+                "Models of this node: " + ", ".join(self._catalogue.names[:8]),
             )
-        return model_id, model, lora
-
-    def _names(self) -> list[str]:
-        """Return all that a request may name."""
-        models = {model_id: self._models.get(model_id) for model_id in self._model_ids}
-        return [
-            name
-            for model_id, model in models.items()
-            for name in (model.names if model is not None else (model_id,))
-        ]
+        return found[0], self._catalogue.settings(found[0]), found[1]
 
     def _sampling(
         self, wire: WireRequest, settings: ClientConfig, capabilities: Mapping[str, bool] | None

@@ -32,6 +32,31 @@ class SlotFacts:
         self.output = worker.output.facts  # and what is printed later
 
 
+class Sources:
+    """The files from which a worker is loaded, and what becomes of them."""
+
+    def __init__(self) -> None:
+        self.loaded: Stamp = ()
+        """As they were at the load."""
+        self._before: Stamp = ()
+
+    def note(self, *paths: Path | None) -> None:
+        """A worker is being loaded from these files."""
+        self.loaded = self._before = stamp_of(*paths)
+
+    def changed(self, *paths: Path | None) -> bool:
+        """Return whether they differ from what was loaded."""
+        return stamp_of(*paths) != self.loaded
+
+    def replaced(self, *paths: Path | None) -> bool:
+        """Return, once, whether others lie there, whole: the same in two looks."""
+        before, self._before = self._before, stamp_of(*paths)
+        is_other = self._before == before != self.loaded and all(size for _, size, _ in before)
+        if is_other:
+            self.loaded = before
+        return is_other
+
+
 def stamp_of(*paths: Path | None) -> Stamp:
     """Return what changes when somebody repairs one of these files; None is no file."""
     stamps = []

@@ -1,6 +1,6 @@
 """What the daemon asks of the worker: load this, run that; plain values that become frames."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -211,10 +211,14 @@ class ProbeOrder(RunOrder):
         }
 
 
-def find_library(config: Config) -> Path | None:
+def find_library(config: Config, models: Sequence[ModelConfig] | None = None) -> Path | None:
     """Return the native library to load; None means the simulator.
 
     Where the simulator is forbidden and nothing is installed, the usual path: its load says what is missing.
+
+    Args:
+        config: The whole configuration.
+        models: All that can be asked for; None: those of the configuration.
     """
     runtime = config.runtime
     if runtime.simulator:
@@ -224,21 +228,27 @@ def find_library(config: Config) -> Path | None:
     if runtime.simulator is False:
         return next((path for path in LIBRARY_PATHS if path.is_file()), LIBRARY_PATHS[0])
     # Without a model of one's own there is nothing that a real library could load.
-    if not config.models or all(model.file.suffix == ".sim" for model in config.models):
+    if all(model.file.suffix == ".sim" for model in (config.models if models is None else models)):
         return None
     return next((path for path in LIBRARY_PATHS if path.is_file()), None)
 
 
-def load_order(config: Config, model: ModelConfig | None, columns: int = 1) -> LoadOrder:
+def load_order(
+    config: Config,
+    model: ModelConfig | None,
+    columns: int = 1,
+    models: Sequence[ModelConfig] | None = None,
+) -> LoadOrder:
     """Return how to load a configured model; None is the demonstration model.
 
     Args:
         config: The whole configuration.
         model: Its settings.
         columns: Prompts that it runs at once.
+        models: All that can be asked for; None: those of the configuration.
     """
     runtime = config.runtime
-    library = find_library(config)
+    library = find_library(config, models)
     params: dict[str, int | float | bool] = {
         # Special tokens stay in the text: the daemon guards the family's stop markers itself.
         "skip_special_token": False,

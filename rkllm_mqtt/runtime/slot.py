@@ -9,20 +9,23 @@ Rule 4: a process that hangs inside the NPU driver is reported, not waited for; 
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from rkllm_mqtt.config import Config, ModelConfig
-from rkllm_mqtt.core.errors import ModelUnavailable, SlotLost
+from rkllm_mqtt.config import Config
+from rkllm_mqtt.config.catalogue import Catalogue, Change
+from rkllm_mqtt.core.errors import Fault, ModelUnavailable, SlotLost
 from rkllm_mqtt.core.health import Reason
 from rkllm_mqtt.core.loads import Loads
 from rkllm_mqtt.logs import get_logger
-from rkllm_mqtt.runtime.facts import SlotFacts, Stamp, stamp_of
+from rkllm_mqtt.runtime.facts import SlotFacts, Sources
 from rkllm_mqtt.runtime.frames import Frame
 from rkllm_mqtt.runtime.growth import Growth
 from rkllm_mqtt.runtime.order import RunOrder, find_library, load_order
 from rkllm_mqtt.runtime.process import WorkerProcess
 from rkllm_mqtt.runtime.run import Run, Watch
 from rkllm_mqtt.runtime.runs import OnPieces, Runs
+from rkllm_mqtt.runtime.wedged import Wedged
 
 log = get_logger(__name__)
 
@@ -34,8 +37,6 @@ _STOP_S = 10.0
 _FILE_POLL_S = 0.5
 _WATCH_S = 1.0
 """Between two looks at the files of a loaded model; what is the same in two of them is whole."""
-_MOST_WEDGED = 2
-"""Processes that cannot be ended, beyond which no further one is sent into the same trap."""
 _LATE_S = 10.0
 """A clock of ours that is so late does not work: timers and loop share a thread, so both are in doubt."""
 
@@ -43,13 +44,21 @@ _LATE_S = 10.0
 class Slot:
     """The one place where models run."""
 
-    def __init__(self, config: Config, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        catalogue: Catalogue,
+        on_change: Callable[[], None],
+        check: Callable[[str], Fault | None] = lambda _model_id: None,
+    ) -> None:
+        """Keep the arguments; `check` says before a load why a model cannot be: it may read files."""
         self._config = config
+        self.catalogue = catalogue
         self._on_change = on_change
-        self._models: dict[str, ModelConfig | None] = {model.id: model for model in config.models} or {
-            "demo": None
-        }
-        self._wanted = next(iter(self._models))
+        self._check = check
+        self._wanted = catalogue.default
+        self._settings = catalogue.settings(self._wanted)
+        """Of the wanted model; kept while it is there, whatever becomes of the list."""
         self._worker: WorkerProcess | None = None
         self._runs = Runs()
         self._losses = 0
@@ -57,17 +66,18 @@ class Slot:
         self._growth = Growth(config.runtime.max_worker_growth_mb)
         self._outdated = False
         """The model was loaded with settings, or from a file, that have changed since."""
-        self._columns = {model.id: model.n_batch for model in config.models}
+        self._columns: dict[str, int] = {}
+        """By model, where not as many as are configured."""
         self.columns = 1
         """Runs that the loaded model computes together."""
         self.on_batch_lost: Callable[[str, str], None] = lambda _model_id, _reason: None
         """Called with the model and the reason when a batch is lost, before the next worker is loaded."""
         self.on_unloadable: Callable[[str, int, str], bool] = lambda _model_id, _columns, _reason: False
         """Called with model, columns and reason of a failed load; True: the next one may do better."""
-        self._wedged: list[WorkerProcess] = []
+        self.wedged = Wedged()
         self._closing = False
-        self._loaded_stamp: Stamp = ()
-        self.facts = SlotFacts(simulated=find_library(config) is None)
+        self._sources = Sources()
+        self.facts = SlotFacts(simulated=find_library(config, catalogue.models) is None)
         self.loads = Loads()
         """How long the models take to load."""
         self.unloaded = False
@@ -86,15 +96,6 @@ class Slot:
         """Why no model is loaded."""
 
     @property
-    def model_ids(self) -> tuple[str, ...]:
-        """Return the models that can be asked for; the first is the default."""
-        return tuple(self._models)
-
-    def model(self, model_id: str) -> ModelConfig | None:
-        """Return the settings of a model; None for the demonstration model."""
-        return self._models[model_id]
-
-    @property
     def wanted(self) -> str:
         """Return the model that is loaded or being loaded."""
         return self._wanted
@@ -102,7 +103,7 @@ class Slot:
     @property
     def loaded_from(self) -> list[Any]:
         """Return what tells the loaded model file and runtime from any other, as JSON has it."""
-        return [*(list(stamp) for stamp in self._loaded_stamp), self.facts.version]
+        return [*(list(stamp) for stamp in self._sources.loaded), self.facts.version]
 
     @property
     def last_run(self) -> int:
@@ -124,19 +125,11 @@ class Slot:
     @property
     def _is_stale(self) -> bool:
         """Return whether the worker is to be replaced when it is idle."""
-        columns = self._columns.get(self._wanted, 1)
-        return self._growth.too_large or self._outdated or self.columns != columns
+        return self._growth.too_large or self._outdated or self.columns != self._columns_of(self._wanted)
 
-    @property
-    def blocked(self) -> bool:
-        """Return whether no worker is started because too many cannot be ended."""
-        return len(self.wedged) >= _MOST_WEDGED
-
-    @property
-    def wedged(self) -> tuple[int, ...]:
-        """Return the processes that were killed and did not end: they hang inside the NPU driver."""
-        self._wedged = [worker for worker in self._wedged if worker.exit_status is None]
-        return tuple(worker.pid for worker in self._wedged if worker.pid is not None)
+    def _columns_of(self, model_id: str) -> int:
+        settings = self.catalogue.settings(model_id)
+        return self._columns.get(model_id, settings.n_batch if settings else 1)
 
     def overdue(self, now: float) -> str | None:
         """Return what should have ended by its own clock and has not; None when all is in time.
@@ -153,12 +146,24 @@ class Slot:
 
     def apply(self, config: Config) -> None:
         """Take over a changed configuration; a model that it concerns is loaded anew between two jobs."""
-        model = self._models[self._wanted]
         self._outdated |= not self.facts.capabilities.get("per_run_max_new_tokens") and (
-            load_order(config, model).params != load_order(self._config, model).params
+            load_order(config, self._settings).params != load_order(self._config, self._settings).params
         )
         self._config = config
         self._growth.limit_mb = config.runtime.max_worker_growth_mb
+        self._replace_if_idle()
+
+    def models_changed(self, change: Change) -> None:
+        """Hear which models there are now; one that is there with other settings is loaded anew when idle."""
+        for model_id in change.removed:
+            self._columns.pop(model_id, None)
+        if self._wanted not in change.changed:
+            return
+        if self.loaded is None and self.loading_since is None:
+            self.restart()  # it could not be loaded; now it may
+            return
+        settings = self.catalogue.settings(self._wanted)
+        self._outdated |= load_order(self._config, settings) != load_order(self._config, self._settings)
         self._replace_if_idle()
 
     def use(self, model_id: str) -> None:
@@ -243,14 +248,21 @@ class Slot:
         self._growth = Growth(self._config.runtime.max_worker_growth_mb)
         self._outdated = False
         model_id = self._wanted
-        self.columns = self._columns.get(model_id, 1)
-        self._loaded_stamp = self._stamp()
+        if model_id in self.catalogue:
+            self._settings = self.catalogue.settings(model_id)
+        self.columns = self._columns_of(model_id)
+        self._sources.note(*self._files)
+        if (fault := await asyncio.to_thread(self._check, model_id)) is not None:
+            self._failed(ModelUnavailable(fault.message, fault.hint))
+            self._on_change()
+            return
         runtime = self._config.runtime
         worker = self._worker = WorkerProcess(self._take, runtime.log_level, 2 * runtime.abort_grace_s)
         self.loading_since = loop.time()
         self._on_change()
         try:
-            await worker.start(load_order(self._config, self._models[model_id], self.columns))
+            models = self.catalogue.models
+            await worker.start(load_order(self._config, self._settings, self.columns, models))
         except OSError as exc:
             self.loading_since = None
             self._failed(ModelUnavailable(f"no process can be started: {exc}", "Free some memory."))
@@ -308,28 +320,24 @@ class Slot:
         recycle = asyncio.create_task(self._recycle.wait(), name="slot-recycle")
         try:
             either: set[asyncio.Future[Any]] = {worker.gone, recycle}
-            before = self._loaded_stamp
             while not (await asyncio.wait(either, timeout=_WATCH_S, return_when=asyncio.FIRST_COMPLETED))[0]:
-                before = self._look_at_files(before)
+                self._look_at_files()
             if not worker.gone.done():
                 # Who is loading cannot obey; who has loaded must give the NPU's memory back.
                 await worker.stop(_STOP_S if worker.ready.done() else self._config.runtime.abort_grace_s)
         finally:
             recycle.cancel()
 
-    def _look_at_files(self, before: Stamp) -> Stamp:
+    def _look_at_files(self) -> None:
         """Load anew between two jobs when model or library were replaced; a copy may first be finished."""
-        stamp = self._stamp()
-        if stamp == before != self._loaded_stamp and all(size for _, size, _ in stamp):
+        if self._sources.replaced(*self._files):
             log.info("model_file_replaced", model=self._wanted)
-            self._loaded_stamp, self._outdated = stamp, True
+            self._outdated = True
             self._replace_if_idle()
-        return stamp
 
     def _after_exit(self, worker: WorkerProcess, ended: bool) -> None:
         if not ended:
-            self._wedged.append(worker)
-            log.error("npu_wedged", pid=worker.pid, processes=len(self.wedged))
+            self.wedged.add(worker)
         if not self._closing and not self._recycle.is_set():
             self.restarts += 1
             self._losses += 1
@@ -338,15 +346,7 @@ class Slot:
 
     def wedge(self) -> Reason | None:
         """Return that the NPU is wedged; None when every process that was killed has ended."""
-        if not self.wedged:
-            return None
-        pids = ", ".join(map(str, self.wedged))
-        return Reason(
-            "npu_wedged",
-            f"the model process {pids} cannot be ended: it hangs inside the NPU driver",
-            "Restart the board; nothing else frees the NPU.",
-            serious=self.loaded is None,
-        )
+        return self.wedged.reason(serious=self.loaded is None)
 
     def _failed(self, exc: ModelUnavailable) -> None:
         if self.on_unloadable(self._wanted, self.columns, str(exc)):
@@ -391,7 +391,7 @@ class Slot:
 
     async def _pause(self) -> None:
         """Wait before the next worker; a changed model file or a wish for another model ends the wait."""
-        while self.blocked and not self._closing:
+        while self.wedged.too_many and not self._closing:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FILE_POLL_S):
                     await self._recycle.wait()
@@ -403,7 +403,7 @@ class Slot:
         seconds = min(self._config.runtime.restart_max_s, _FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16))
         log.info("worker_restart_waits", seconds=seconds)
         until = loop.time() + seconds
-        while (left := until - loop.time()) > 0 and self._stamp() == self._loaded_stamp:
+        while (left := until - loop.time()) > 0 and not self._sources.changed(*self._files):
             try:
                 async with asyncio.timeout(min(left, _FILE_POLL_S)):
                     await self._recycle.wait()
@@ -411,7 +411,8 @@ class Slot:
             except TimeoutError:
                 continue
 
-    def _stamp(self) -> Stamp:
-        """Return what changes when somebody repairs the model file or the library."""
-        model = self._models[self._wanted]
-        return stamp_of(model.file if model else None, find_library(self._config))
+    @property
+    def _files(self) -> tuple[Path | None, Path | None]:
+        """Return the model file and the library."""
+        file = self._settings.file if self._settings else None
+        return file, find_library(self._config, self.catalogue.models)

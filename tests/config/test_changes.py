@@ -29,6 +29,8 @@ def test_every_reloadable_key_exists():
 def test_a_reloadable_key_is_taken_over_and_nothing_else(key):
     others = {
         "clients": [{"name": "esp-*"}],
+        "models": [{"id": "q", "file": "/q.rkllm"}],
+        "models_folder": "/models",
         "presets": {"calm": {"temperature": 0.1}},
         "log": {"level": "warning"},
         "drain_timeout_s": 77,
@@ -46,7 +48,6 @@ def test_a_reloadable_key_is_taken_over_and_nothing_else(key):
     [
         ({"mqtt": {"port": 1999}}, "mqtt.port"),
         ({"mqtt": {"tls": {}}}, "mqtt.tls"),
-        ({"models": [{"id": "q", "file": "/q.rkllm"}]}, "models"),
         ({"admin": {"enabled": True}}, "admin.enabled"),
         ({"groups": ["attic"]}, "groups"),
         ({"runtime": {"library": "/lib.so"}}, "runtime.library"),
@@ -67,15 +68,11 @@ def test_both_kinds_in_one_file_are_told_apart():
     assert merged == configured(limits={"queue_length": 5})
 
 
-def test_a_client_whose_model_comes_with_a_restart_waits_for_it():
-    new = configured(
-        models=[{"id": "new", "file": "/q.rkllm"}],
-        clients=[{"name": "a", "model": "new"}],
-        delta_interval_ms=7,
-    )
+def test_a_client_and_its_model_come_together():
+    new = configured(models=[{"id": "new", "file": "/q.rkllm"}], clients=[{"name": "a", "model": "new"}])
     merged, taken, left = take_over(configured(), new)
-    assert (taken, left) == (("delta_interval_ms",), ("clients", "models"))
-    assert merged.clients == ()
+    assert (taken, left) == (("clients", "models"), ())
+    assert merged == new
 
 
 def test_a_changed_secret_is_seen_and_not_shown():

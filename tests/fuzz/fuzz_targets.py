@@ -17,6 +17,7 @@ from paho.mqtt.exception import MalformedPacket
 
 from rkllm_mqtt.answer import Answer
 from rkllm_mqtt.config import parse_config
+from rkllm_mqtt.config.catalogue import configured_catalogue
 from rkllm_mqtt.core.answers import encode, error_members
 from rkllm_mqtt.core.chat import Address, ChatRequest
 from rkllm_mqtt.core.errors import RequestError, SlotLost
@@ -44,7 +45,8 @@ clients:
   - {name: "json*", format: json, system: Be brief., last: true, stream: true}
 limits: {request_bytes: 4096}
 """
-_PARSER = RequestParser(parse_config(_CONFIG, "fuzz", {}), ("demo", "other"))
+_SETTINGS = parse_config(_CONFIG, "fuzz", {})
+_PARSER = RequestParser(_SETTINGS, configured_catalogue(_SETTINGS))
 _CLIENTS = ("anybody", "texter", "json-1")
 _CONTENT_TYPES = (
     None,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.config.catalogue import configured_catalogue
 from rkllm_mqtt.core.chat import Address
 from rkllm_mqtt.core.errors import Fault
 from rkllm_mqtt.core.job import Delivery, JobEvent
@@ -55,7 +56,7 @@ class Desk:
     """The neighbour that raises: only `cancel` is tried."""
 
     def __post_init__(self):
-        self.parser = RequestParser(self.config, [model.id for model in self.config.models] or ["demo"])
+        self.parser = RequestParser(self.config, configured_catalogue(self.config))
         topics = Topics(self.config.base, self.config.node, self.config.groups, self.config.reply_topics)
         self.topics = topics
         self._mids = itertools.count(1)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.config.catalogue import configured_catalogue
 from rkllm_mqtt.core.errors import RequestError
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.intake.parsing import RequestParser, parse_cancel
@@ -19,9 +20,8 @@ MODELS = [
 
 def parser(**config):
     settings = {"node": "rock5", "models": MODELS, **config}
-    return RequestParser(
-        Config.model_validate(settings), [model["id"] for model in settings["models"]] or ["demo"]
-    )
+    made = Config.model_validate(settings)
+    return RequestParser(made, configured_catalogue(made))
 
 
 def parse(payload, *, client="kitchen", text=False, capabilities=None, **config):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.config.catalogue import configured_catalogue
 from rkllm_mqtt.core.errors import RequestError
 from rkllm_mqtt.intake.parsing import RequestParser
 
@@ -17,7 +18,8 @@ ALL = {"logits": True, "arrays": True}
 
 def parse(fields, *, capabilities=None, **config):
     settings = {"node": "rock5", "models": MODELS, **config}
-    made = RequestParser(Config.model_validate(settings), [model["id"] for model in settings["models"]])
+    config = Config.model_validate(settings)
+    made = RequestParser(config, configured_catalogue(config))
     payload = json.dumps({"prompt": "hi", **fields}).encode()
     return made.parse(payload, text=False, client="kitchen", capabilities=capabilities)
 

@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager
 from live_jobs import Sent, address, admit, make_job, opened, request
 from live_slot import slot_config
 
+from rkllm_mqtt.config.catalogue import configured_catalogue
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.dispatcher import Dispatcher
 from rkllm_mqtt.gate import Gate
 from rkllm_mqtt.outcomes import Outcomes
-from rkllm_mqtt.renderers import build_orders
+from rkllm_mqtt.renderers import open_kits
 from rkllm_mqtt.rules import build_policy
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.scheduler import Scheduler
@@ -29,7 +30,9 @@ class Kit:
         self.live = LiveJobs(build_policy(config))
         self.finals = defaultdict(asyncio.get_running_loop().create_future)
         self._moved = asyncio.Event()
-        self.slot = Slot(config, self._wake)
+        self.catalogue = configured_catalogue(config)
+        self.kits = open_kits(self.catalogue, 1.0)
+        self.slot = Slot(config, self.catalogue, self._wake)
         self.outcomes = Outcomes(
             config,
             self.live,
@@ -39,20 +42,23 @@ class Kit:
             payload_limit=lambda: 10**6,
             on_change=self._moved.set,
         )
-        self.scheduler = Scheduler(config, self.live, self.slot, journal)
+        self.scheduler = Scheduler(config, self.live, self.slot, self.catalogue, journal)
         self.dispatcher = Dispatcher(
             config,
             self.live,
             self.counters,
             journal,
             self.slot,
-            build_orders(self.slot, self.scheduler.paces, 1.0),
+            self.catalogue,
+            self.kits.build_orders(self.scheduler.paces),
             self.outcomes,
             self.scheduler,
             send=self._send,
-            unloadable=Gate(self.slot, journal, config, lambda: 0).unloadable,
+            unloadable=Gate(self.slot, self.catalogue, journal, config, lambda: 0).unloadable,
             on_change=self._moved.set,
         )
+        self.catalogue.listen(self.slot.models_changed)
+        self.catalogue.listen(self.dispatcher.models_changed)
         self._model = config.models[0].id
         self.bad_event = None
 

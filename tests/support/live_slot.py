@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.config.catalogue import configured_catalogue
 from rkllm_mqtt.runtime.order import RunOrder
 from rkllm_mqtt.runtime.run import Run, RunEnd
 from rkllm_mqtt.runtime.slot import Slot
@@ -95,7 +96,7 @@ class LiveSlot:
 
     def __init__(self, config: Config) -> None:
         self._changed = asyncio.Event()
-        self.slot = Slot(config, self._changed.set)
+        self.slot = Slot(config, configured_catalogue(config), self._changed.set)
 
     async def until(self, holds: Callable[[Slot], object]) -> Slot:
         """Wait until something holds; it is looked at whenever the slot says that it has changed."""

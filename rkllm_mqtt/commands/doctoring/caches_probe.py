@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rkllm_mqtt.commands.doctoring.journal import Use, use_of
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.config.folder import read_catalogue
 from rkllm_mqtt.core.cachefacts import CacheFacts
 from rkllm_mqtt.core.pace import Pace
 from rkllm_mqtt.knowledge import Knowledge, kept_facts
@@ -76,12 +77,12 @@ async def _ask(config: Config, path: Path, say: Callable[[str], None]) -> dict[s
         path, ballast_mb=0 if path != config.journal.path else config.journal.ballast_mb
     )
     changed = asyncio.Event()
-    slot = Slot(config, changed.set)
+    slot = Slot(config, read_catalogue(config), changed.set)
     serving = asyncio.create_task(slot.run(), name="slot")
     try:
         probed = _Probed(config, slot, Knowledge(slot, journal), changed, path.parent / FOLDER)
         learned = {}
-        for model_id in slot.model_ids:
+        for model_id in slot.catalogue.ids:
             say(f"asking the runtime what it does with caches of {model_id} …")
             learned[model_id] = await probed.model(model_id)
         return learned
@@ -112,7 +113,7 @@ class _Probed:
 
     async def model(self, model_id: str) -> Learned:
         """Ask everything anew."""
-        model = self._slot.model(model_id)
+        model = self._slot.catalogue.settings(model_id)
         if model is not None and model.n_batch > 1:
             return Learned(problem="it runs prompts in batches, which use no caches")
         self._slot.use(model_id)

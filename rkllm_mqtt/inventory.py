@@ -1,0 +1,233 @@
+"""Look at the model files of configuration and folder, and keep the catalogue true to what is there.
+
+Rule 1: what is there counts when two looks agree on it: a copy in progress is no model, nor a rename a loss.
+Rule 2: a model that cannot be loaded, or whose prompts cannot be made, is listed with its fault.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rkllm_mqtt.config import Config, ConfigError, ModelConfig
+from rkllm_mqtt.config.catalogue import Catalogue, Entry
+from rkllm_mqtt.config.folder import Listing, list_models, model_files, read_settings, stand_in
+from rkllm_mqtt.core.errors import Code, Fault
+from rkllm_mqtt.host.devicetree import read_platform
+from rkllm_mqtt.host.modelfile import ModelFile, file_fault, inspect_model
+from rkllm_mqtt.logs import get_logger
+from rkllm_mqtt.renderers import Kit, Kits, open_kit
+from rkllm_mqtt.runtime.order import find_library
+
+log = get_logger(__name__)
+
+LOOK_S = 1.0
+"""Between two looks."""
+_SETTLED_S = 5.0
+"""At the start there is no look before: what was written to so long ago is whole."""
+
+Stamp = tuple[tuple[int, int, int, int], ...]
+_ANY = ModelConfig(id="any", file=Path("any.rkllm"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A model file as it counts."""
+
+    stamp: Stamp
+    settings: ModelConfig | ConfigError | None
+    """Those of a file in the folder; None for one that stands in the configuration."""
+    file: ModelFile
+
+
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    """What a look has found."""
+
+    entries: tuple[Entry, ...]
+    kits: Mapping[str, Kit]
+    """New ones."""
+    left_out: Mapping[Path, str]
+
+
+class Inventory:
+    """The models of one daemon; `open_inventory` makes one that has looked."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._platform = read_platform(config.sysfs_root)
+        self._before: dict[Path, Stamp] = {}
+        self._counted: dict[Path, _Counted] = {}
+        self._made: dict[str, tuple[ModelConfig | None, Stamp, Fault | None]] = {}
+        """Of each kit: the settings and the files, and why there is none."""
+        self._own_faults: dict[str, Fault] = {}
+        """Of settings, whatever the model's file is."""
+        self._left_out: Mapping[Path, str] = {}
+        self._asked = asyncio.Event()
+        self.catalogue = Catalogue([stand_in(config, native=False)])
+        self.kits = Kits(self.catalogue)
+
+    def apply(self, config: Config) -> None:
+        """Take over a changed configuration, soon."""
+        self._config = config
+        self._asked.set()
+
+    def begin(self) -> None:
+        """Look for the first time, before anybody listens.
+
+        Raises:
+            ConfigError: The template or the tokenizer of a configured model cannot be used.
+        """
+        found = self._look(first=True)
+        for model in self._config.models:
+            if (fault := self._own_faults.get(model.id)) is not None:
+                raise ConfigError(fault.message, fault.hint)
+        self._take(found)
+        self.catalogue.listen(self.kits.models_changed)
+
+    async def run(self) -> None:
+        """Look again and again; cancelled by the daemon's task group."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._asked.wait()
+            self._asked.clear()
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once, and put down what counts by now."""
+        self._take(await asyncio.to_thread(self._look))
+
+    def check(self, model_id: str) -> Fault | None:
+        """Look at a model that is to be loaded now; return why it cannot be. Called in any thread."""
+        if model_id not in self.catalogue:
+            return Fault(Code.MODEL_ERROR, f"the model {model_id!r} was removed")
+        settings = self.catalogue.settings(model_id)
+        if settings is None:
+            return self.catalogue.fault(model_id)
+        return self._own_faults.get(model_id) or self._file_fault(settings, inspect_model(settings.file))
+
+    # a look, in a thread of its own
+
+    def _look(self, *, first: bool = False) -> _Findings:
+        config = self._config
+        in_folder = model_files(config.models_folder)
+        now = {file: _stamp(file, file.with_suffix(".yaml")) for file in in_folder}
+        now |= {model.file: _stamp(model.file) for model in config.models if model.file not in now}
+        for file in now.keys() | self._counted.keys():
+            stamp, counted = now.get(file, ()), self._counted.get(file)
+            if counted is not None and counted.stamp == stamp:
+                continue
+            is_settled = _is_old(stamp) if first else stamp == self._before.get(file, ())
+            if is_settled and file in now:
+                settings = read_settings(file) if file in in_folder else None
+                self._counted[file] = _Counted(stamp, settings, inspect_model(file))
+            elif is_settled:
+                self._counted.pop(file, None)
+        self._before = now
+        read = {
+            file: counted.settings
+            for file in sorted(self._counted, key=_name)
+            if (counted := self._counted[file]).settings is not None and file.parent == config.models_folder
+        }
+        return self._findings(config, list_models(config.models, read))
+
+    def _findings(self, config: Config, listing: Listing) -> _Findings:
+        self._own_faults = {entry.id: entry.fault for entry in listing.entries if entry.fault}
+        entries = listing.entries or (stand_in(config, native=find_library(config, (_ANY,)) is not None),)
+        kits: dict[str, Kit] = {}
+        for entry in entries:
+            if entry.fault is None or entry.settings is None:
+                self._make_kit(entry, kits)
+        judged = [replace(entry, fault=entry.fault or self._fault(entry)) for entry in entries]
+        # A broken file must not become the default because of its name; a configured model stays what it is.
+        count = len(config.models)
+        ordered = (*judged[:count], *sorted(judged[count:], key=lambda entry: entry.fault is not None))
+        return _Findings(ordered, kits, listing.left_out)
+
+    def _make_kit(self, entry: Entry, kits: dict[str, Kit]) -> None:
+        """Open a kit where there is none for these settings; what fails is a fault of the model."""
+        model = entry.settings
+        files = [] if model is None else [Path(model.template), *filter(None, [model.tokenizer])]
+        stamp = _stamp(*files)
+        known, known_stamp, fault = self._made.get(entry.id, (None, None, None))
+        if known != model or known_stamp != stamp:
+            fault = None
+            try:
+                kits[entry.id] = open_kit(model, self._config.limits.template_s)
+            except ConfigError as exc:
+                fault = Fault(Code.MODEL_ERROR, str(exc), exc.hint)
+            self._made[entry.id] = model, stamp, fault
+        if fault is not None:
+            self._own_faults[entry.id] = fault
+
+    def _fault(self, entry: Entry) -> Fault | None:
+        own = self._own_faults.get(entry.id)
+        if own is not None or entry.settings is None:
+            return own
+        counted = self._counted.get(entry.settings.file)
+        return None if counted is None else self._file_fault(entry.settings, counted.file)
+
+    def _file_fault(self, settings: ModelConfig, file: ModelFile) -> Fault | None:
+        configured = any(model.id == settings.id for model in self._config.models)
+        native = find_library(self._config, (*self.catalogue.models, settings)) is not None
+        return file_fault(file, native=native, board=self._platform, trusted=configured)
+
+    # what comes of it, on the event loop
+
+    def _take(self, found: _Findings) -> None:
+        for model_id, kit in found.kits.items():
+            self.kits.put(model_id, kit)
+        for file, why in found.left_out.items():
+            if self._left_out.get(file) != why:
+                log.warning("model_left_out", file=str(file), reason=why)
+        self._left_out = found.left_out
+        before = {entry.id: entry.fault for entry in self.catalogue.entries}
+        for entry in found.entries:
+            if entry.fault is not None and entry.fault != before.get(entry.id):
+                log.warning("model_faulty", model=entry.id, reason=entry.fault.message, hint=entry.fault.hint)
+        listed = {entry.id for entry in found.entries}
+        for model_id in self._made.keys() - listed:
+            del self._made[model_id]
+        if listed != before.keys():
+            log.info("models_listed", models=",".join(sorted(listed)))
+        self.catalogue.put(found.entries)
+
+
+def open_inventory(config: Config) -> Inventory:
+    """Return an inventory that has looked.
+
+    Raises:
+        ConfigError: The template or the tokenizer of a configured model cannot be used.
+    """
+    inventory = Inventory(config)
+    inventory.begin()
+    return inventory
+
+
+def _name(file: Path) -> tuple[str, str]:
+    return file.stem, file.suffix
+
+
+def _stamp(*files: Path) -> Stamp:
+    """Return what changes when somebody writes to one of these files; empty when the first is not there."""
+    stamps = []
+    for file in files:
+        try:
+            status = file.stat()
+            stamps.append((status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
+        except OSError:
+            if not stamps:
+                return ()
+            stamps.append((0, 0, 0, 0))
+    return tuple(stamps)
+
+
+def _is_old(stamp: Stamp) -> bool:
+    """Return whether nobody has written to these files lately; a clock that was set says nothing."""
+    now = time.time()
+    return bool(stamp) and not any(
+        0 <= now - max(changed, renamed) / 1e9 < _SETTLED_S for changed, renamed, _, _ in stamp
+    )
