@@ -45,6 +45,10 @@ class Outlooks:
             return 0, None
         return self._told(job, self._forecast.of(job, self._journal.now(), self._occupied()))
 
+    def first_token_s(self, turn: Turn) -> float | None:
+        """Return the seconds from the beginning of a run to its first token; None: nobody knows."""
+        return self._first_token_s(turn) if self._estimates.is_known(turn.job.request.model) else None
+
     def first(self, most: int) -> Iterator[tuple[Job, int, float | None]]:
         """Yield the jobs that begin next, each with its place and the seconds until then."""
         jobs = self._forecast.play(self._journal.now(), self._occupied())
@@ -132,14 +136,24 @@ class Outlooks:
 
     def _left_s(self, turn: Turn) -> float:
         """Return how long a run will still take."""
-        run, job, pace = turn.run, turn.job, self._paces[turn.job.request.model]
-        prompt = self._estimates.prompt_tokens(job) + run.order.carried_tokens
-        answer_s = self._estimates.left_s(job, run.tokens, prompt)
+        run, job = turn.run, turn.job
+        answer_s = self._estimates.left_s(job, run.tokens, self._prompt_tokens(turn))
         if run.made or run.started_at is None:
             return answer_s
-        cached = round(prompt * turn.cached_chars / max(1, len(run.order.prompt)))
-        first_s = pace.rates.first_token_s(max(0, prompt - cached), cached)
-        return max(0.0, first_s - (asyncio.get_running_loop().time() - run.started_at)) + answer_s
+        passed_s = asyncio.get_running_loop().time() - run.started_at
+        return max(0.0, self._first_token_s(turn) - passed_s) + answer_s
+
+    def _prompt_tokens(self, turn: Turn) -> int:
+        return self._estimates.prompt_tokens(turn.job) + turn.run.order.carried_tokens
+
+    def _first_token_s(self, turn: Turn) -> float:
+        order, rates = turn.run.order, self._paces[turn.job.request.model].rates
+        prompt = self._prompt_tokens(turn)
+        cached = round(prompt * turn.cached_chars / max(1, len(order.prompt)))
+        uncached = max(0, prompt - cached)
+        # Each piece begins anew.
+        pieces = uncached // order.chunks.tokens if order.chunks else 0
+        return rates.first_token_s(uncached, cached) + pieces * rates.first_token_s(0, cached)
 
     def _slice_s(self, job: Job) -> float:
         rates, tokens = self._paces[job.request.model].rates, self._policy.rules.protected_tokens

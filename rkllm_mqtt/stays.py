@@ -127,9 +127,8 @@ class Stays:
                 cached_tokens=pace.tokens_of(turn.cached_chars),
             )
         job.restart_told = False
-        known = pace.prefill_ms_per_token is not None
-        prefill_s = pace.prefill_s(len(run.order.prompt) - turn.cached_chars) if known else None
-        turn.answer.open(started_at=run.started_at or 0.0, prefill_s=prefill_s)
+        first_token_s = self._scheduler.outlooks.first_token_s(turn)
+        turn.answer.open(started_at=run.started_at or 0.0, prefill_s=first_token_s)
         log.debug("job_started", job=job.seq, client=job.client, attempt=attempt)
         self._on_change()
 

@@ -103,6 +103,22 @@ async def test_a_job_that_gives_way_comes_behind_the_voice(tmp_path):
 
 
 @in_loop
+async def test_how_long_a_prompt_will_be_read_is_known_from_the_first_answer_on(tmp_path):
+    slow = tmp_path / "slow.sim"
+    slow.write_text("rkllm-simulator 1\nprofile: instant\nfloor_ms: 5\nprefill_ms_per_token: 0.5\n")
+    async with dispatching(tmp_path, slow) as kit:
+        told = []
+        for name, prompt in (("first", "short"), ("second", "short"), ("third", "long " * 400)):
+            await kit.ask(name, prompt + " say: fine.")
+            await kit.until(lambda name=name: any(turn.job.id == name for turn in kit.dispatcher.turns))
+            turn = next(turn for turn in kit.dispatcher.turns if turn.job.id == name)
+            told.append(kit.scheduler.outlooks.first_token_s(turn))
+            await kit.final(name)
+    assert told[0] is None
+    assert told[2] > 5 * told[1] > 0
+
+
+@in_loop
 async def test_the_voice_is_told_that_it_is_next_before_the_slot_was_looked_at(tmp_path):
     async with dispatching(tmp_path, FAULTY) as kit:
         await kit.ask("warm")

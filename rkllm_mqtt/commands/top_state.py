@@ -9,6 +9,8 @@ from typing import Any
 
 from rkllm_mqtt.commands.client_connection import Message
 
+_REMEMBERED = 100
+"""Prompts whose tokens are known, should they go on."""
 STALE_S = 90.0
 """A health message older than this means that the daemon is dead, whatever its status says."""
 HISTORY_S = 300
@@ -107,17 +109,19 @@ class TopState:
         }
 
     def _measure(self) -> None:
-        before, self._tokens, rate = self._tokens, {}, 0.0
+        seen, rate = dict(list(self._tokens.items())[-_REMEMBERED:]), 0.0
         for job in self.running():
             tokens, elapsed_s = number(job.get("tokens")), number(job.get("elapsed_s"))
             if tokens is None or elapsed_s is None:
                 continue
             key = (str(job.get("client")), str(job.get("id")), int(number(job.get("attempt")) or 0))
-            self._tokens[key] = (tokens, elapsed_s)
-            tokens_before, elapsed_before = before.get(key, (0.0, 0.0))
+            tokens_before, elapsed_before = seen.pop(key, (0.0, 0.0))
+            seen[key] = (tokens, elapsed_s)
+            if elapsed_s < elapsed_before:
+                elapsed_before = 0.0  # it had given way, and goes on where it was
             if elapsed_s > elapsed_before and tokens >= tokens_before:
                 rate += (tokens - tokens_before) / (elapsed_s - elapsed_before)
-        self.rate = rate
+        self._tokens, self.rate = seen, rate
 
 
 def number(value: object) -> float | None:

@@ -169,6 +169,15 @@ def test_the_speed_is_what_was_made_between_two_messages() -> None:
     assert list(state.rates) == [15.0, 0.0]
 
 
+def test_an_answer_that_goes_on_does_not_count_again_what_it_had() -> None:
+    state = filled()
+    for members in ({"tokens": 153, "elapsed_s": 10.0}, None, {"tokens": 160, "elapsed_s": 0.5}):
+        running = [] if members is None else [QUEUE["running"][0] | members]
+        message = json.dumps(QUEUE | {"running": running}).encode()
+        state.take(Message("rkllm/board/queue", message, retained=False), now=52.0)
+    assert state.rate == 14.0
+
+
 def test_the_chart_puts_the_newest_at_the_right_and_keeps_small_values_visible() -> None:
     assert chart([0, 4, 8], 5, 1, 8) == ["   ▄█"]
     assert chart([0.001, 100], 2, 2, 100) == [" █", "▁█"]
