@@ -85,6 +85,25 @@ def batching(folder: Path, slope: float) -> Path:
     return _write(folder / "batching.sim", pace)
 
 
+def asserting(folder: Path) -> Path:
+    """Write a model that ends the process in every batch; it loads in 400 ms."""
+    pace = f"floor_ms: 20\ndecode_ms_per_token: 5\nload_ms: {LOAD_MS:g}\n"
+    return _write(folder / "asserting.sim", f"{pace}batch: asserts\n")
+
+
+HOME_FLOOR_MS = 97.0
+HOME_PREFILL_MS = 3.92
+HOME_STEP_MS = 60.0
+"""Measured by others on an Orange Pi 5 Max with runtime 1.3.0."""
+
+
+def home(folder: Path, *, reuse: bool) -> Path:
+    """Write the model of a home, on a library that reuses a common beginning or does not."""
+    pace = f"floor_ms: {HOME_FLOOR_MS:g}\nprefill_ms_per_token: {HOME_PREFILL_MS:g}\n"
+    pace += f"decode_ms_per_token: {HOME_STEP_MS:g}\ncache_save_mb_s: 150\ncache_load_mb_s: 400\n"
+    return _write(folder / "home.sim", f"{pace}reuse: {'yes' if reuse else 'no'}\n")
+
+
 CRASH_TOKENS = 3
 LOAD_MS = 400.0
 

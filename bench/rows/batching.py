@@ -9,7 +9,7 @@ import json
 from bench import models
 from bench.asking import Asker
 from bench.context import Context
-from bench.figure import Figure, Goal
+from bench.figure import Figure, Goal, median
 
 _TOKENS = 60
 _SLOPES = (0.0, 0.25, 1.0)
@@ -37,7 +37,7 @@ async def measure(context: Context) -> list[Figure]:
                     {"took_s": took_s, "one_s": one_s, "prefill_tokens": prefilled},
                 )
             )  # fmt: skip
-    return figures
+    return [*figures, await _fallback(context)]
 
 
 async def _batch(context: Context, slope: float, columns: int) -> tuple[float, int]:
@@ -54,6 +54,30 @@ async def _batch(context: Context, slope: float, columns: int) -> tuple[float, i
         runs = service.library_log.new_runs()
         prompts = sum(json.loads(answer.finals[0][1])["usage"]["prompt_tokens"] for answer in answers)
         return sum(run.slot_s for run in runs), prompts
+
+
+async def _fallback(context: Context) -> Figure:
+    """Let the library die in its first batch, several times; each time a daemon that does not know that."""
+    usable_ms: list[float] = []
+    for number in range(context.rounds(3)):
+        prompts = context.notes / f"asserting-{number}.prompts"
+        async with context.stage(models.asserting, {"RKLLM_SIM_PROMPTS": str(prompts)}) as stage:
+            model = {"id": "bench", "file": str(stage.model), "n_batch": 4}
+            service = await stage.daemon("batch", {"models": [model], "runtime": _runtime(stage.library)})
+            asker = await Asker.connect(stage.port, service.dialect, "many")
+            answers = asker.ask([models.say(7 * number + 1, 4) for number in range(8)])
+            await asker.done()
+            for answer in answers:
+                answer.check(service.dialect)
+            await asker.close()
+            began_ns = json.loads(prompts.read_text().splitlines()[0])["begin_ns"]
+            usable_ms.append((service.library_log.new_runs()[0].entry_ns - began_ns) / 1e6 - models.LOAD_MS)
+    return Figure(
+        "batch that ends the process to the first single run, less the load, worst",
+        max(usable_ms), "ms", None, Goal(1000),
+        f"{len(usable_ms)} daemons, p50 {median(usable_ms):.0f} ms; 8 prompts, 4 of them in it, all answered",
+        {"usable_ms": usable_ms},
+    )  # fmt: skip
 
 
 def _runtime(library: object) -> dict[str, object]:

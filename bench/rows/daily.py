@@ -1,0 +1,211 @@
+"""A day of a home, replayed: how long a person waits for the first word, and what the rest of the house gets.
+
+Beside the daemon stand two relays that answer first come first served: one on a library that computes each
+prompt whole, one on the same library that reuses the beginning of the prompt before. All times are those of
+the board: the library runs _SPEED times as fast, and what the machine itself takes counts as many times.
+Idle times are cut short, for the daemon to _IDLE_S: it has to do in them what it does in idle times.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench import models
+from bench.asking import Answer, Asker, Broken
+from bench.context import Context
+from bench.figure import Figure, median, percentile
+from bench.home import HOURS, SYSTEM, VOICE_TOKENS, Arrival, Who, day
+from bench.library_log import LibraryLog
+from bench.models import Question
+from bench.service import Service, Stage
+from bench.wire import Message, Wire
+
+_SPEED = 20.0
+_IDLE_S = 10.0
+_RELAY_IDLE_S = 1.0
+_PRIORITIES: Mapping[Who, str] = {"voice": "interactive", "sensor": "normal", "summary": "background"}
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What came of it; seconds of the board."""
+
+    first_word_s: list[float]
+    """Of the voice's questions."""
+    sensor_s: list[float]
+    """From a sensor's prompt to its whole answer."""
+    summary_s: list[float]
+    slot_s: float
+    """Time that the library worked."""
+    prompt_tokens: Mapping[Who, int]
+    """Of the last prompt of each, as the finals tell them; none by a relay."""
+    written_mb: float
+    """To the disk."""
+
+
+async def measure(context: Context) -> list[Figure]:
+    """Replay the day three times."""
+    arrivals = day(HOURS[:1])[:60] if context.quick else day()
+    ours = await _daemon(context, arrivals)
+    fifo = await _relay(context, arrivals, reuse=False)
+    reusing = await _relay(context, arrivals, reuse=True)
+    # The second question of a talk finds the prompt before it: all but its own words and the answer before.
+    new_tokens = 4 * VOICE_TOKENS
+    warm_s = (models.HOME_FLOOR_MS + models.HOME_PREFILL_MS * new_tokens) / 1000
+    cold_s = (models.HOME_FLOOR_MS + models.HOME_PREFILL_MS * ours.prompt_tokens["voice"]) / 1000
+    note = f"{len(ours.first_word_s)} questions, prompts of {ours.prompt_tokens['voice']} tokens; "
+    figures = [
+        Figure(
+            f"a day: first word, p{percent}",
+            percentile(ours.first_word_s, percent), "s",
+            percentile(fifo.first_word_s, percent), None,
+            note + f"first come first served; with reuse {percentile(reusing.first_word_s, percent):.2f} s; "
+            f"arithmetic: warm {warm_s:.2f}, cold {cold_s:.2f}",
+        )
+        for percent in (50, 95)
+    ]  # fmt: skip
+    for name, of in (("sensors", "sensor_s"), ("summaries", "summary_s")):
+        mine, theirs, again = (getattr(one, of) for one in (ours, fifo, reusing))
+        figures.append(
+            Figure(
+                f"a day: {name}, whole answer, p95",
+                percentile(mine, 95), "s", percentile(theirs, 95), None,
+                f"{len(mine)} prompts, p50 {median(mine):.2f} s; with reuse {percentile(again, 95):.2f} s",
+            )
+        )  # fmt: skip
+    background = len(ours.sensor_s) + len(ours.summary_s)
+    figures += [
+        Figure(
+            "a day: background answers, per hour of slot time",
+            3600 * background / ours.slot_s, "", 3600 * background / fifo.slot_s, None,
+            f"all slot time counts, the voice's too: {ours.slot_s:.0f} s, first come first served "
+            f"{fifo.slot_s:.0f} s, with reuse {reusing.slot_s:.0f} s",
+        ),
+        Figure(
+            "a day: written to the disk", ours.written_mb, "MB", fifo.written_mb, None,
+            f"by the daemon and its library in {len(arrivals)} prompts; memory files are none",
+        ),
+    ]  # fmt: skip
+    return figures
+
+
+async def _daemon(context: Context, arrivals: list[Arrival]) -> Day:
+    environ = {"RKLLM_SIM_SPEED": f"{_SPEED:g}"}
+    async with context.stage(lambda folder: models.home(folder, reuse=True), environ) as stage:
+        clients = [{"name": who, "system": text} for who, text in SYSTEM.items()]
+        service = await stage.daemon("home", {"clients": clients})
+        await _probed(stage)
+        askers = {
+            who: await Asker.connect(
+                stage.port, replace(service.dialect, members={"priority": priority}), who
+            )
+            for who, priority in _PRIORITIES.items()
+        }
+        return await _replay(arrivals, askers, service, _IDLE_S, {})
+
+
+async def _relay(context: Context, arrivals: list[Arrival], *, reuse: bool) -> Day:
+    environ = {"RKLLM_SIM_SPEED": f"{_SPEED:g}"}
+    async with context.stage(lambda folder: models.home(folder, reuse=reuse), environ) as stage:
+        service = await stage.thin()
+        askers = {who: await Asker.connect(stage.port, service.dialect, who) for who in _PRIORITIES}
+        return await _replay(arrivals, askers, service, _RELAY_IDLE_S, SYSTEM)
+
+
+async def _replay(
+    arrivals: list[Arrival],
+    askers: Mapping[Who, Asker],
+    service: Service,
+    idle_s: float,
+    before: Mapping[Who, str],
+) -> Day:
+    """Ask everything in its time.
+
+    Args:
+        arrivals: In order.
+        askers: One for each of those who ask.
+        service: Who answers.
+        idle_s: What is left of a time in which nothing is to be done, seconds of the board.
+        before: What a prompt begins with, where the service does not know.
+    """
+    answers: dict[Who, list[Answer]] = {who: [] for who in askers}
+    log = LibraryLog(service.library_log.path)
+    log.new_runs()
+    written = _written_bytes(service)
+    loop = asyncio.get_running_loop()
+    now_s, real_s = arrivals[0].at_s, loop.time()
+    for arrival in arrivals:
+        for asker in askers.values():  # time goes on while somebody waits, and is cut when nobody does
+            until = real_s + (arrival.at_s - now_s) / _SPEED
+            await _done_or(asker, until - loop.time())
+        due_s = now_s + (loop.time() - real_s) * _SPEED
+        if arrival.at_s > due_s:
+            await asyncio.sleep(min(arrival.at_s - due_s, idle_s) / _SPEED)
+            real_s, now_s = loop.time(), arrival.at_s
+        asked = arrival.question
+        prompt = f"{before[arrival.who]}\n{asked.prompt}" if before else asked.prompt
+        answers[arrival.who] += askers[arrival.who].ask([Question(prompt, asked.answer, asked.tokens)])
+    for who, asker in askers.items():
+        await asker.done()
+        for answer in answers[who]:
+            answer.check(asker.dialect)
+    written_mb = (_written_bytes(service) - written) / 1e6
+    for asker in askers.values():
+        await asker.close()
+    return Day(
+        [_board_s(answer.first_ns - answer.asked_ns) for answer in answers["voice"]],
+        [_board_s(answer.final_ns - answer.asked_ns) for answer in answers["sensor"]],
+        [_board_s(answer.final_ns - answer.asked_ns) for answer in answers["summary"]],
+        sum(run.slot_s for run in log.new_runs()) * _SPEED,
+        {who: _tokens(asked[-1]) for who, asked in answers.items() if asked} if not before else {},
+        written_mb,
+    )
+
+
+async def _done_or(asker: Asker, seconds: float) -> None:
+    """Wait until all is answered, at most so long."""
+    if seconds > 0:
+        try:
+            await asker.done(seconds)
+        except Broken:
+            return
+
+
+async def _probed(stage: Stage) -> None:
+    """Wait until the daemon knows its library: that is once, not each day."""
+    heard: list[bool] = []
+
+    def take(message: Message) -> None:
+        heard.append(bool(json.loads(message.payload)["data"]["probed"]))
+
+    wire = await Wire.open(stage.port, "bench-admin", take)
+    await wire.subscribe(["rkllm/bench/admin/response/probe"])
+    for _ in range(200):
+        wire.publish([("rkllm/bench/admin/request/probe", b"{}")])
+        await asyncio.sleep(0.1)
+        if heard and heard[-1]:
+            break
+    else:
+        raise Broken("the runtime was not probed in 20 s")
+    await wire.close()
+
+
+def _written_bytes(service: Service) -> int:
+    """Return what the processes of a service have written to disks."""
+    pids = [service.child.pid]
+    with contextlib.suppress(ProcessLookupError):  # a relay has one process
+        pids.append(service.worker_pid)
+    lines = [line for pid in pids for line in Path(f"/proc/{pid}/io").read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("write_bytes"))
+
+
+def _board_s(ns: int) -> float:
+    return ns / 1e9 * _SPEED
+
+
+def _tokens(answer: Answer) -> int:
+    tokens: int = json.loads(answer.finals[0][1])["usage"]["prompt_tokens"]
+    return tokens
