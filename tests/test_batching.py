@@ -188,3 +188,11 @@ async def test_prompts_of_another_sampling_never_share_a_batch(tmp_path, model):
         texts = {name: (await kit.final(name))["text"] for name in "abc"}
         assert texts["a"] == texts["b"] != texts["c"]
         assert "0.9" in texts["c"]
+
+
+@in_loop
+async def test_a_runtime_that_knows_no_batches_says_what_helps_and_nothing_is_blamed(tmp_path, model):
+    async with dispatching(tmp_path, model(), n_batch=2, simulator_version="1.2.0") as kit:
+        await kit.until(lambda: kit.slot.load_failures)
+        assert "`n_batch: 1`" in kit.slot.problem.hint
+        assert kit.dispatcher.batching.reasons == []

@@ -81,6 +81,28 @@ def test_prefill_grows_faster_than_the_prompt_and_decode_slows_down(play) -> Non
     assert long["generate_ms"] > 1.2 * short["generate_ms"]
 
 
+def test_the_end_of_a_long_prompt_costs_more_than_its_beginning_also_when_the_rest_is_reused(play) -> None:
+    """A warm prefix spares its own part of the curve, not the slope behind it."""
+    lines = "prefill_ms_per_token: 1\nprefill_ms_per_token_squared: 0.001\njoins: stable"
+    words = ["context", 4096, "max", 1, "template", "", "", ""]
+    prefix = prompt_of(3000)
+    played = play(
+        *words, "run", prefix, "run", prefix + " efgh" * 100, "run", prompt_of(100, 1), lines=lines, **VIRTUAL
+    )
+    cold, behind, short = played.perfs()
+    assert cold["prefill_ms"] == pytest.approx(3000 + 0.001 * 3000**2)
+    assert behind["prefill_tokens"] == 100
+    assert behind["prefill_ms"] == pytest.approx(100 + 0.001 * (3100**2 - 3000**2))
+    assert short["prefill_ms"] < behind["prefill_ms"] / 3
+
+
+def test_every_step_pays_for_the_context_it_has_grown_to(play) -> None:
+    words = ["context", 4096, "max", 101, "template", "", "", "", "run", prompt_of(1000)]
+    lines = "decode_ms_per_token: 10\ndecode_ms_per_context_token: 0.01"
+    perf = play(*words, lines=lines, **VIRTUAL).perfs()[0]
+    assert perf["generate_ms"] == pytest.approx(sum(10 + 0.01 * (1000 + step) for step in range(1, 101)))
+
+
 def test_a_hot_chip_is_slower(play) -> None:
     lines = "decode_ms_per_token: 10\nthermal_after_s: 1\nthermal_factor: 1.5"
     first, second = play("run", "story 100 tokens", "run", "story 100 tokens", lines=lines, **VIRTUAL).perfs()
