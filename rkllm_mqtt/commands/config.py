@@ -18,6 +18,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from rkllm_mqtt.config import find_config, load_config
     from rkllm_mqtt.config.example import build_example, build_schema
+    from rkllm_mqtt.config.folder import read_listing
 
     if args.action == "schema":
         print(build_schema(), end="")
@@ -26,7 +27,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         path = args.config or find_config()
         config = load_config(path)
-        models = ", ".join(model.id for model in config.models) or "the simulator's demonstration model"
+        models = ", ".join(entry.id for entry in read_listing(config).entries)
+        models = models or "the simulator's demonstration model"
         print(f"{path or 'no file: the defaults'}: fine")
         print(f"  node {config.node} on {config.mqtt.host}, models: {models}")
     return 0

@@ -4,11 +4,13 @@ import json
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rkllm_mqtt.commands.terminal import Terminal, harmless
 from rkllm_mqtt.config import Config, ModelConfig, load_config
+from rkllm_mqtt.config.catalogue import Entry
+from rkllm_mqtt.config.folder import Listing, read_listing
 from rkllm_mqtt.host.modelfile import ModelFile, inspect_model, size_for_people
 
 MODELS_FOLDER = Path("/var/lib/rkllm-mqtt/models")
@@ -52,8 +54,9 @@ def run(args: Namespace) -> int:
         ConfigError: The configuration cannot be used.
     """
     config = load_config(args.config)
-    configured = [describe(model, inspect_model(model.file)) for model in config.models] or [demo_model()]
-    found = unconfigured(config, args.folder or [])
+    listing = read_listing(config)
+    configured = [listed(entry) for entry in listing.entries] or [demo_model()]
+    found = [left_out(line, listing) for line in unconfigured(config, args.folder or [], listing)]
     if args.json:
         lists = {
             "configured": [asdict(line) for line in configured],
@@ -84,6 +87,25 @@ def describe(model: ModelConfig | None, file: ModelFile) -> ModelLine:
     )
 
 
+def listed(entry: Entry) -> ModelLine:
+    """Return the line of a model of the configuration or its folder."""
+    assert entry.settings is not None  # only the demonstration model has none, and it is not in a listing
+    line = describe(entry.settings, inspect_model(entry.settings.file))
+    if entry.fault is None:
+        return line
+    fault = {"code": "settings", "message": f"has a mistake: {entry.fault.message}", "hint": entry.fault.hint}
+    return replace(line, usable=False, problems=(fault, *line.problems))
+
+
+def left_out(line: ModelLine, listing: Listing) -> ModelLine:
+    """Return the line of a file that nobody configured, with why the folder's list has it not."""
+    why = listing.left_out.get(Path(line.file))
+    if why is None:
+        return line
+    problem = {"code": "left_out", "message": f"is left out: {why}", "hint": "Rename it."}
+    return replace(line, problems=(problem, *line.problems))
+
+
 def demo_model() -> ModelLine:
     """Return the line of the simulator's own model, which is used when none is configured."""
     from rkllmrt import simulator
@@ -100,9 +122,12 @@ def capabilities(model: ModelConfig | None, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*chats, *thinks, *told]))
 
 
-def unconfigured(config: Config, folders: Iterable[Path]) -> list[ModelLine]:
+def unconfigured(config: Config, folders: Iterable[Path], listing: Listing) -> list[ModelLine]:
     """Return model files beside the configured ones, in the service's folder and in `folders`."""
-    known = {_real(model.file) for model in config.models}
+    models = [entry.settings for entry in listing.entries if entry.settings is not None]
+    files = [*(model.file for model in models), *(lora.file for model in models for lora in model.loras)]
+    known = set(map(_real, files))
+    folders = [*folders, *filter(None, [config.models_folder])]
     places = [*(model.file.parent for model in config.models), MODELS_FOLDER, *folders]
     lines: list[ModelLine] = []
     for place in dict.fromkeys(_real(place) for place in places):

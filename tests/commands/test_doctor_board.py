@@ -9,7 +9,7 @@ import pytest
 from rkllm_mqtt.commands.doctoring.board import check_board
 from rkllm_mqtt.commands.doctoring.finding import Finding, Level
 from rkllm_mqtt.commands.doctoring.models import check_models
-from rkllm_mqtt.commands.doctoring.subject import Subject
+from rkllm_mqtt.commands.doctoring.subject import Subject, examine
 from rkllm_mqtt.config import parse_config
 from rkllm_mqtt.host.memory import Memory
 from rkllm_mqtt.host.modelfile import inspect_model
@@ -165,3 +165,21 @@ def test_models_of_the_wrong_kind_are_told_apart(whole_model: Path, tmp_path: Pa
 def test_no_model_is_fine_for_the_simulator_only() -> None:
     assert levels(subject_of(TREES / "x86", simulated=True)) == [Level.OK]
     assert levels(subject_of(TREES / "rk3588-bsp61")) == [Level.FAIL]
+
+
+def test_the_models_of_the_folder_are_checked_as_the_daemon_does(whole_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    config = parse_config(
+        f"models_folder: {folder}\nruntime: {{library: /usr/lib/librkllmrt.so}}\n", "test", {}
+    )
+    (empty,) = check_models(examine(config, TREES / "rk3588-bsp61"))
+    assert (empty.level, f"{folder} holds none." in empty.sentence) == (Level.FAIL, True)
+    (folder / "good.rkllm").symlink_to(whole_model)
+    (folder / "qwen-rk3576.rkllm").write_bytes(whole_model.read_bytes())
+    (folder / "typo.rkllm").symlink_to(whole_model)
+    (folder / "typo.yaml").write_text("nonsense: llama3\n")
+    (folder / "odd name.rkllm").symlink_to(whole_model)
+    found = {(f.check, f.level) for f in check_models(examine(config, TREES / "rk3588-bsp61"))}
+    assert {("good", Level.OK), ("qwen-rk3576", Level.FAIL), ("typo", Level.FAIL)} <= found
+    assert ("odd name.rkllm", Level.WARN) in found

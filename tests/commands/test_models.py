@@ -8,6 +8,7 @@ import pytest
 
 from rkllm_mqtt.commands.models import MODELS_FOLDER, capabilities, unconfigured
 from rkllm_mqtt.config import ModelConfig, parse_config
+from rkllm_mqtt.config.folder import read_listing
 from rkllm_mqtt.host.modelkind import RKLLM_MAGIC
 
 
@@ -84,7 +85,7 @@ def test_a_mistake_in_the_configuration_is_exit_status_78(commands: Any, folder:
 
 def test_a_folder_can_be_named_and_a_missing_one_is_empty(folder: Path) -> None:
     config = parse_config("", "test", {})
-    found = unconfigured(config, [folder, folder, folder / "none"])
+    found = unconfigured(config, [folder, folder, folder / "none"], read_listing(config))
     assert len([line for line in found if Path(line.file).is_relative_to(folder)]) == 4
     assert MODELS_FOLDER.is_absolute()
 
@@ -92,7 +93,7 @@ def test_a_folder_can_be_named_and_a_missing_one_is_empty(folder: Path) -> None:
 def test_a_link_to_a_configured_model_is_not_found_again(folder: Path) -> None:
     (folder / "link.rkllm").symlink_to(folder / "good-rk3588.rkllm")
     config = parse_config(f"models: [{{id: m, file: {folder}/link.rkllm}}]", "test", {})
-    names = [Path(line.file).name for line in unconfigured(config, [])]
+    names = [Path(line.file).name for line in unconfigured(config, [], read_listing(config))]
     assert "good-rk3588.rkllm" not in names
     assert "link.rkllm" not in names
 
@@ -111,3 +112,24 @@ def test_capabilities_are_guessed_from_name_and_configuration(
 ) -> None:
     model = ModelConfig(id="m", file=Path(name), thinking=thinking)
     assert capabilities(model, name) == guess
+
+
+def test_the_models_of_the_folder_are_listed_with_their_mistakes(commands: Any, folder: Path) -> None:
+    (folder / "good-rk3588.yaml").write_text("template: llama3\nloras: [{id: tuned, file: tiny.rkllm}]\n")
+    (folder / "tiny.rkllm").write_bytes(RKLLM_MAGIC)
+    (folder / "tiny.yaml").write_text("max_tokens: many\n")
+    (folder / "odd name.sim").write_text("rkllm-simulator 1\n")
+    path = folder.parent / "config.yaml"
+    path.write_text(f"models_folder: {folder}\n")
+    status, lists = listed(commands, "--config", str(path))
+    assert status == 1
+    lines = {line["id"]: line for line in lists["configured"]}
+    assert list(lines) == ["good-rk3588", "pointer", "tiny"]
+    assert (lines["good-rk3588"]["template"], lines["good-rk3588"]["usable"]) == ("llama3", True)
+    assert lines["pointer"]["problems"][0]["code"] == "lfs_pointer"
+    assert f"{folder / 'tiny.yaml'}:1: max_tokens: " in lines["tiny"]["problems"][0]["message"]
+    names = {Path(line["file"]).name: line for line in lists["found"]}
+    assert set(names) == {"odd name.sim", "Qwen3-VL.rkllm"}
+    assert names["odd name.sim"]["problems"][0]["code"] == "left_out"
+    checked = commands.run("config", "check", "--config", str(path), broker=False)
+    assert b"models: good-rk3588, pointer, tiny" in checked.stdout

@@ -4,19 +4,26 @@ from rkllm_mqtt.commands.doctoring.finding import Finding, Group
 from rkllm_mqtt.commands.doctoring.subject import Subject
 from rkllm_mqtt.config import ModelConfig
 from rkllm_mqtt.host.memory import MB
-from rkllm_mqtt.host.modelfile import ModelFile, size_for_people
+from rkllm_mqtt.host.modelfile import ModelFile, file_fault, size_for_people
 
 GROUP = Group("Models")
 
 
 def check_models(subject: Subject) -> list[Finding]:
     """Return the findings about each configured model."""
+    findings = [
+        GROUP.warn(path.name, f"{path} is left out: {why}.", "Rename it.")
+        for path, why in subject.left_out.items()
+    ]
     if not subject.models:
+        if subject.config.models_folder is not None and not subject.simulated:
+            advice = "Put a converted .rkllm file there; the daemon notices it."
+            return [GROUP.fail("models", f"{subject.config.models_folder} holds none.", advice), *findings]
         if subject.simulated:
-            return [GROUP.ok("models", "None is configured: the simulator's demonstration model is used")]
+            said = "None is configured: the simulator's demonstration model is used"
+            return [GROUP.ok("models", said), *findings]
         advice = "Add one under `models:` (`rkllm-mqtt config example` shows how)."
         return [GROUP.fail("models", "None is configured.", advice)]
-    findings: list[Finding] = []
     for model, file in subject.models:
         findings.append(model_file(subject, model, file))
         if file.exists and file.loadable:
@@ -28,6 +35,14 @@ def check_models(subject: Subject) -> list[Finding]:
 
 def model_file(subject: Subject, model: ModelConfig, file: ModelFile) -> Finding:
     """Report the file itself, its worst problem first."""
+    fault = subject.faults.get(model.id)
+    if fault is not None:
+        return GROUP.fail(model.id, f"{fault.message}.", fault.hint)
+    if all(model.id != named.id for named in subject.config.models):
+        board = subject.board.platform
+        fault = file_fault(file, native=not subject.simulated, board=board, trusted=False)
+        if fault is not None:
+            return GROUP.fail(model.id, f"{fault.message}: it is not loaded.", fault.hint)
     problems = sorted(file.problems, key=lambda problem: not problem.certain)
     if problems:
         sentence = "; ".join(f"{problem.sentence}" for problem in problems)

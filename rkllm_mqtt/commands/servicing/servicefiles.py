@@ -93,7 +93,7 @@ def render_unit(
     """
     command = " ".join(map(_quoted, (*line, "run", "--config", str(config_file))))
     text = re.sub(r"^ExecStart=.*$", lambda _: f"ExecStart={command}", text, flags=re.MULTILINE)
-    models = [model.file for model in config.models]
+    models = [*(model.file for model in config.models), *filter(None, [config.models_folder])]
     libraries = [config.runtime.library] if config.runtime.library else []
     hidden = {path for path in (*folders, config_file, *models, *libraries) if _is_below(path, _HIDDEN)}
     added = [f"BindReadOnlyPaths=-{_quoted(str(path))}" for path in sorted(hidden)]
