@@ -8,12 +8,10 @@ from collections.abc import Sequence
 
 _SLACK = 0.25
 """A cut may come so much of a chunk earlier, where a message or a word begins."""
-_REST = 1.5
-"""A rest of so many chunks is not cut again."""
 
 
 def next_cut(prompt: str, start: int, chunk: int, borders: Sequence[str] = ()) -> int | None:
-    """Return where to cut next, in characters; None when the rest is short enough to be computed at once.
+    """Return where to cut next, in characters; None when the rest is no longer than a chunk.
 
     Args:
         prompt: The whole prompt.
@@ -21,10 +19,12 @@ def next_cut(prompt: str, start: int, chunk: int, borders: Sequence[str] = ()) -
         chunk: Characters of a chunk; 0 never cuts.
         borders: Strings that begin a message: tokens never join over them.
     """
-    if chunk <= 0 or len(prompt) - start <= _REST * chunk:
+    rest, slack = len(prompt) - start, int(chunk * _SLACK)
+    if chunk <= 0 or rest <= chunk:
         return None
-    wanted = start + chunk
-    first = wanted - int(chunk * _SLACK)
+    # The last two are about equal: each piece costs a floor, which a few tokens are not worth.
+    wanted = start + min(chunk, (rest + slack) // 2)
+    first = wanted - slack
     message = max((prompt.rfind(border, first, wanted) for border in borders if border), default=-1)
     if message > start:
         return message

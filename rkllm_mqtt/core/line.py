@@ -9,7 +9,7 @@ Rule 3: within a client the order of acceptance holds.
 """
 
 from bisect import bisect_left, insort
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -92,8 +92,8 @@ class Line:
     """The least slot time that a client had used when the last job began: newcomers begin here."""
     work_s: float = 0.0
     """Estimated slot time of all waiting jobs."""
-    models: Counter[str] = field(default_factory=Counter)
-    """How many jobs wait for each model."""
+    orders: dict[str, list[Key]] = field(default_factory=dict)
+    """The same for each model: its clients only."""
     _claimed: dict[str, tuple[int, float]] = field(default_factory=dict)
     """By client: how many jobs it has in the slot, and what they were charged with, seconds."""
     _idle: OrderedDict[str, float] = field(default_factory=OrderedDict)
@@ -118,11 +118,9 @@ class Line:
             yield queue, queue.jobs[0]
 
     def first_of(self, model: str) -> Job | None:
-        """Return the job of a model whose turn comes before those of its others; looks at clients only."""
-        if not self.models[model]:
-            return None
-        queues = (self.queues[client].models.get(model) for _, _, client in self.order)
-        return next((jobs[0] for jobs in queues if jobs), None)
+        """Return the job of a model whose turn comes before those of its others."""
+        order = self.orders.get(model)
+        return self.queues[order[0][2]].models[model][0] if order else None
 
     def used_s(self, client: str) -> float:
         """Return where a client stands, or would begin."""
@@ -145,10 +143,9 @@ class Line:
                 jobs.append(job)
             else:
                 insort(jobs, job, key=_seq)
-        self.models[job.request.model] += 1
         queue.work_s += job.cost_s
         self.work_s += job.cost_s
-        insort(self.order, queue.key)
+        self._list(queue)
         self.jobs[job.seq] = job
         insort(self.ages, job.seq)
 
@@ -167,14 +164,11 @@ class Line:
             del jobs[bisect_left(jobs, job.seq, key=_seq)]
         if not of_model:
             del queue.models[job.request.model]
-        self.models[job.request.model] -= 1
-        if not self.models[job.request.model]:
-            del self.models[job.request.model]  # a name may never come again
         job.passes, job.passed_s = queue.passes_of(job)
         queue.work_s -= job.cost_s
         self.work_s -= job.cost_s
         if queue.jobs:
-            insort(self.order, queue.key)
+            self._list(queue)
         else:
             del self.queues[job.client]
             self._remember(job.client, queue.used_s)
@@ -187,7 +181,7 @@ class Line:
             return
         self._unlist(queue)
         queue.used_s += seconds
-        insort(self.order, queue.key)
+        self._list(queue)
 
     def claim(self, client: str, cost_s: float) -> None:
         """Charge a client for a job that goes into the slot what it is estimated to use."""
@@ -217,8 +211,20 @@ class Line:
         place = bisect_left(self.order, self.queues[job.client].key)
         return [self.queues[client] for _, _, client in self.order[:place]]
 
+    def _list(self, queue: ClientQueue) -> None:
+        key = queue.key
+        insort(self.order, key)
+        for model in queue.models:
+            insort(self.orders.setdefault(model, []), key)
+
     def _unlist(self, queue: ClientQueue) -> None:
-        del self.order[bisect_left(self.order, queue.key)]
+        key = queue.key
+        del self.order[bisect_left(self.order, key)]
+        for model in queue.models:
+            order = self.orders[model]
+            del order[bisect_left(order, key)]
+            if not order:
+                del self.orders[model]  # a name may never come again
 
     def _remember(self, client: str, used_s: float) -> None:
         self._idle.pop(client, None)

@@ -17,19 +17,20 @@ def cuts_of(prompt, start, chunk, borders=()):
 
 
 @given(st.text("ab \n<|", max_size=400), st.integers(0, 50), st.integers(1, 60))
-def test_no_piece_is_longer_than_a_chunk_and_a_half_and_none_is_empty(prompt, start, chunk):
+def test_no_piece_is_longer_than_a_chunk_and_none_is_much_shorter(prompt, start, chunk):
     start = min(start, len(prompt))
     cuts = cuts_of(prompt, start, chunk, ("<|",))
     edges = [start, *cuts, len(prompt)]
     assert edges == sorted(edges)
     for begin, end in pairwise(edges):
-        assert end - begin <= 1.5 * chunk
-    for begin, end in pairwise(edges[:-1]):
-        assert end - begin >= 0.7 * chunk - 1
+        assert end - begin <= chunk
+    if cuts:
+        for begin, end in pairwise(edges):
+            assert end - begin >= 0.35 * chunk - 1
 
 
 def test_a_short_prompt_and_a_chunk_of_nothing_are_not_cut():
-    assert cuts_of("word " * 100, 0, 400) == ()
+    assert cuts_of("word " * 100, 0, 500) == ()
     assert cuts_of("word " * 100, 300, 200) == ()
     assert cuts_of("word " * 100, 0, 0) == ()
 

@@ -4,9 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.line import Line
 
 CLIENTS = ("kitchen", "hall", "attic")
+MODELS = ("voice", "writer")
+CHATS = [
+    ChatRequest(messages=({"role": "user", "content": "hi"},), model=model, max_tokens=9) for model in MODELS
+]
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.sampled_from(CLIENTS)),
@@ -38,7 +43,8 @@ def test_the_order_is_that_of_sums_whatever_comes_goes_and_returns(make_job, ste
     used, floor = {}, 0.0  # a client that would begin at the floor is not known
     for seq, (what, *details) in enumerate(steps, 1):
         if what == "add" or (what == "back" and taken):
-            job = make_job(seq, client=details[0]) if what == "add" else taken.pop(details[0] % len(taken))
+            fields = {"client": details[0], "request": CHATS[seq % 2]} if what == "add" else {}
+            job = make_job(seq, **fields) if fields else taken.pop(details[0] % len(taken))
             if all(one.client != job.client for one in waiting):
                 used[job.client] = max(used.get(job.client, 0.0), floor)
             line.add(job)
@@ -68,6 +74,17 @@ def test_the_order_is_that_of_sums_whatever_comes_goes_and_returns(make_job, ste
         assert line.first is next(
             (min((j for j in waiting if j.client == client), key=lambda j: j.seq) for client in order), None
         )
+        for model in MODELS:
+            of_model = [
+                job
+                for client in order
+                for job in waiting
+                if job.client == client and job.request.model == model
+            ]
+            first = of_model and min(
+                (j for j in of_model if j.client == of_model[0].client), key=lambda j: j.seq
+            )
+            assert line.first_of(model) is (first or None)
         assert line.oldest is min(waiting, key=lambda job: job.seq, default=None)
         assert len(line) == len(waiting)
         for client in CLIENTS:
