@@ -19,6 +19,8 @@ HOURS = (7, 8, 18, 19)
 """Those that are replayed: in the others nobody speaks, and sensors and summaries go on as in these."""
 _TALKS_AN_HOUR = 10
 _NEXT_QUESTION_S = 9.0
+LISTENS_S = 2.0
+"""From the wake word to the recognised question."""
 _ROOMS = ("kitchen", "hall", "bath", "attic", "cellar", "garage", "porch", "study")
 
 SYSTEM: dict[Who, str] = {
@@ -39,6 +41,8 @@ class Arrival:
     """Seconds since midnight."""
     who: Who
     question: Question
+    is_heard_before: bool = False
+    """A satellite hears its wake word LISTENS_S before, and can tell."""
 
 
 def day(hours: tuple[int, ...] = HOURS) -> list[Arrival]:
@@ -52,7 +56,7 @@ def day(hours: tuple[int, ...] = HOURS) -> list[Arrival]:
             for turn in range(2):
                 number = dice.randrange(10**VOICE_TOKENS)
                 asked = say(number, VOICE_TOKENS)
-                arrivals.append(Arrival(at_s + turn * _NEXT_QUESTION_S, "voice", asked))
+                arrivals.append(Arrival(at_s + turn * _NEXT_QUESTION_S, "voice", asked, turn == 0))
         for minute in range(60):
             for sensor in range(3):
                 reading = f"{_ROOMS[dice.randrange(8)]} {dice.randrange(40)} degrees at {hour}:{minute:02}. "

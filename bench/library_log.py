@@ -18,6 +18,8 @@ class LibraryRun:
     return_ns: int
     tokens: int
     """Tokens given out, the end-of-sequence step included."""
+    computed: int = 0
+    """Tokens of the prompt that were not reused."""
 
     @property
     def slot_s(self) -> float:
@@ -43,4 +45,7 @@ class LibraryLog:
             return []
         lines = self.path.read_text().splitlines()
         new, self._seen = lines[self._seen :], len(lines)
-        return [LibraryRun(run["entry_ns"], run["return_ns"], run["emitted"]) for run in map(json.loads, new)]
+        return [
+            LibraryRun(run["entry_ns"], run["return_ns"], run["emitted"], run.get("prefill_tokens", 0))
+            for run in map(json.loads, new)
+        ]

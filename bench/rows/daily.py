@@ -1,5 +1,6 @@
 """A day of a home, replayed: how long a person waits for the first word, and what the rest of the house gets.
 
+The voice registers the beginning of its prompts and tells when its wake word is heard, 2 s before a question.
 Beside the daemon stand two relays that answer first come first served: one on a library that computes each
 prompt whole, one on the same library that reuses the beginning of the prompt before. All times are those of
 the board: the library runs _SPEED times as fast, and what the machine itself takes counts as many times.
@@ -12,15 +13,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bench import models
 from bench.asking import Answer, Asker, Broken
 from bench.context import Context
 from bench.figure import Figure, median, percentile
-from bench.home import HOURS, SYSTEM, VOICE_TOKENS, Arrival, Who, day
+from bench.home import HOURS, LISTENS_S, SYSTEM, VOICE_TOKENS, Arrival, Who, day
 from bench.library_log import LibraryLog
 from bench.models import Question
-from bench.service import Service, Stage
+from bench.service import NODE, Service, Stage
 from bench.wire import Message, Wire
 
 _SPEED = 20.0
@@ -40,8 +42,8 @@ class Day:
     summary_s: list[float]
     slot_s: float
     """Time that the library worked."""
-    prompt_tokens: Mapping[Who, int]
-    """Of the last prompt of each, as the finals tell them; none by a relay."""
+    voice_tokens: int
+    """Of the longest prompt of the voice that was computed."""
     written_mb: float
     """To the disk."""
 
@@ -55,7 +57,7 @@ async def measure(context: Context) -> list[Figure]:
     # The second question of a talk finds the prompt before it: all but its own words and the answer before.
     new_tokens = 4 * VOICE_TOKENS
     warm_s = (models.HOME_FLOOR_MS + models.HOME_PREFILL_MS * new_tokens) / 1000
-    cold_s = (models.HOME_FLOOR_MS + models.HOME_PREFILL_MS * ours.prompt_tokens["voice"]) / 1000
+    cold_s = (models.HOME_FLOOR_MS + models.HOME_PREFILL_MS * fifo.voice_tokens) / 1000
     note = f"{len(ours.first_word_s)} questions, prompts of {ours.prompt_tokens['voice']} tokens; "
     figures = [
         Figure(
@@ -104,6 +106,7 @@ async def _daemon(context: Context, arrivals: list[Arrival]) -> Day:
             )
             for who, priority in _PRIORITIES.items()
         }
+        await _ask(stage, "voice", {"register": "voice", "messages": [_system("voice")]})
         return await _replay(arrivals, askers, service, _IDLE_S, {})
 
 
@@ -136,8 +139,8 @@ async def _replay(
     log.new_runs()
     written = _written_bytes(service)
     loop = asyncio.get_running_loop()
-    now_s, real_s = arrivals[0].at_s, loop.time()
-    for arrival in arrivals:
+    now_s, real_s = arrivals[0].at_s - LISTENS_S, loop.time()
+    for arrival in _with_wake_words(arrivals):
         for asker in askers.values():  # time goes on while somebody waits, and is cut when nobody does
             until = real_s + (arrival.at_s - now_s) / _SPEED
             await _done_or(asker, until - loop.time())
@@ -146,12 +149,17 @@ async def _replay(
             await asyncio.sleep(min(arrival.at_s - due_s, idle_s) / _SPEED)
             real_s, now_s = loop.time(), arrival.at_s
         asked = arrival.question
+        if asked is None:
+            if not before:
+                askers[arrival.who].wire.publish([_warm(service, arrival.at_s)])
+            continue
         prompt = f"{before[arrival.who]}\n{asked.prompt}" if before else asked.prompt
         answers[arrival.who] += askers[arrival.who].ask([Question(prompt, asked.answer, asked.tokens)])
     for who, asker in askers.items():
         await asker.done()
         for answer in answers[who]:
             answer.check(asker.dialect)
+    runs = log.new_runs()
     written_mb = (_written_bytes(service) - written) / 1e6
     for asker in askers.values():
         await asker.close()
@@ -159,10 +167,35 @@ async def _replay(
         [_board_s(answer.first_ns - answer.asked_ns) for answer in answers["voice"]],
         [_board_s(answer.final_ns - answer.asked_ns) for answer in answers["sensor"]],
         [_board_s(answer.final_ns - answer.asked_ns) for answer in answers["summary"]],
-        sum(run.slot_s for run in log.new_runs()) * _SPEED,
-        {who: _tokens(asked[-1]) for who, asked in answers.items() if asked} if not before else {},
+        sum(run.slot_s for run in runs) * _SPEED,
+        # The step that finds the end of the answer is one more.
+        max((run.computed for run in runs if run.tokens == VOICE_TOKENS + 1), default=0),
         written_mb,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    at_s: float
+    who: Who
+    question: Question | None
+    """None: a wake word."""
+
+
+def _with_wake_words(arrivals: list[Arrival]) -> list[_Moment]:
+    moments = [_Moment(one.at_s, one.who, one.question) for one in arrivals]
+    moments += [_Moment(one.at_s - LISTENS_S, one.who, None) for one in arrivals if one.is_heard_before]
+    return sorted(moments, key=lambda one: one.at_s)
+
+
+def _warm(service: Service, at_s: float) -> tuple[str, bytes]:
+    """Return what a satellite sends when it begins to listen."""
+    topic = f"{service.dialect.mailbox('voice')}/request/wake-{at_s:.0f}"
+    return topic, json.dumps({"warm": "voice", "hold_s": 6}).encode()
+
+
+def _system(who: Who) -> dict[str, str]:
+    return {"role": "system", "content": SYSTEM[who]}
 
 
 async def _done_or(asker: Asker, seconds: float) -> None:
@@ -176,21 +209,37 @@ async def _done_or(asker: Asker, seconds: float) -> None:
 
 async def _probed(stage: Stage) -> None:
     """Wait until the daemon knows its library: that is once, not each day."""
-    heard: list[bool] = []
+    for _ in range(200):
+        told = await _exchange(stage, "admin/request/probe", "admin/response/probe", {})
+        if told["data"]["probed"]:
+            return
+        await asyncio.sleep(0.1)
+    raise Broken("the runtime was not probed in 20 s")
+
+
+async def _ask(stage: Stage, client: str, request: Mapping[str, object]) -> None:
+    """Send a request that is no question, and wait for its end."""
+    mailbox = f"client/{client}"
+    told = await _exchange(stage, f"{mailbox}/request/once", f"{mailbox}/reply/once", request)
+    if told["status"] != "ok":
+        raise Broken(f"{request}: {told['error']}")
+
+
+async def _exchange(stage: Stage, asked: str, told: str, payload: Mapping[str, object]) -> Any:
+    """Return the JSON of the one answer to a message."""
+    answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def take(message: Message) -> None:
-        heard.append(bool(json.loads(message.payload)["data"]["probed"]))
+        if not answer.done():
+            answer.set_result(message.payload)
 
-    wire = await Wire.open(stage.port, "bench-admin", take)
-    await wire.subscribe(["rkllm/bench/admin/response/probe"])
-    for _ in range(200):
-        wire.publish([("rkllm/bench/admin/request/probe", b"{}")])
-        await asyncio.sleep(0.1)
-        if heard and heard[-1]:
-            break
-    else:
-        raise Broken("the runtime was not probed in 20 s")
-    await wire.close()
+    wire = await Wire.open(stage.port, "bench-once", take)
+    try:
+        await wire.subscribe([f"rkllm/{NODE}/{told}"])
+        wire.publish([(f"rkllm/{NODE}/{asked}", json.dumps(payload).encode())])
+        return json.loads(await asyncio.wait_for(answer, 10))
+    finally:
+        await wire.close()
 
 
 def _written_bytes(service: Service) -> int:
@@ -204,8 +253,3 @@ def _written_bytes(service: Service) -> int:
 
 def _board_s(ns: int) -> float:
     return ns / 1e9 * _SPEED
-
-
-def _tokens(answer: Answer) -> int:
-    tokens: int = json.loads(answer.finals[0][1])["usage"]["prompt_tokens"]
-    return tokens
