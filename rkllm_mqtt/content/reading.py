@@ -18,12 +18,15 @@ from rkllm_mqtt.content.repair import json_values, repaired
 NAME_KEYS = ("name", "function", "function_name", "tool_name", "tool")
 ARGUMENT_KEYS = ("arguments", "parameters", "args", "params", "input")
 LIST_KEYS = ("tool_calls", "function_calls", "calls")
+SEPARATOR = "<｜tool▁sep｜>"
+"""Stands between the parts of a call of DeepSeek's models."""
 
 _FENCE = re.compile(r"\s*```[ \t]*\w*[ \t]*\r?\n?(.*?)(?:```\s*)?\Z", re.DOTALL)
 _TAGGED = re.compile(r"<function=([^>\s]+)>(.*?)(</function>|\Z)", re.DOTALL)
 _TAGGED_VALUE = re.compile(r"<parameter=([^>\s]+)>(.*?)(</parameter>|(?=<parameter=)|\Z)", re.DOTALL)
 # Mistral since its tokenizer 11, with or without the tokens between name and arguments; FunctionGemma.
 _NAMED = re.compile(r"[\s;,]*(?:call:)?([\w.\-]+)(?:\[CALL_ID\][\w\-]*)?\s*(?:\[ARGS\])?\s*(?=\{)")
+_SEPARATED = re.compile(r"\s*([\w.\-]+)(.*)\Z", re.DOTALL)
 _ESCAPED = re.compile(r"<escape>(.*?)<escape>", re.DOTALL)
 
 
@@ -51,6 +54,8 @@ def read_calls(text: str, offer: Offer, *, bare: bool = False, mend: bool = True
     body = (fenced[1] if fenced else text).strip()
     if not body:
         return []
+    if SEPARATOR in body:
+        return _separated_calls(body, offer, mend)
     if body.startswith("<function="):
         return _tagged_calls(body, offer, mend)
     if body[0] in '{["' and (calls := _json_calls(body, offer, bare, mend)):
@@ -134,6 +139,24 @@ def _tagged_calls(body: str, offer: Offer, mend: bool) -> list[ToolCall]:
         if call is not None:
             calls.append(call)
     return calls
+
+
+def _separated_calls(body: str, offer: Offer, mend: bool) -> list[ToolCall]:
+    """Read `function`, the separator, name and fenced JSON (DeepSeek V3), or name, separator, JSON (V3.1)."""
+    name, _, rest = body.partition(SEPARATOR)
+    if name.strip() == "function" and not rest.lstrip().startswith("{"):
+        found = _SEPARATED.match(rest)
+        if found is None:
+            return []
+        name, rest = found[1], found[2]
+    fenced = _FENCE.match(rest)
+    inside = (fenced[1] if fenced else rest).strip()
+    tool = offer.find(name)
+    if tool is None or not (inside or mend):
+        return []
+    values = json_values(inside, mend=mend) if inside else [{}]
+    call = _call(tool, values[0], offer) if values and isinstance(values[0], Mapping) else None
+    return [] if call is None else [call]
 
 
 def _named_calls(body: str, offer: Offer, mend: bool) -> list[ToolCall]:

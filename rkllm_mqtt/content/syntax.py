@@ -9,22 +9,33 @@ from collections.abc import Mapping
 from enum import Enum, auto
 
 from rkllm_mqtt.content.offer import Offer, without_prefix
-from rkllm_mqtt.content.reading import ARGUMENT_KEYS, LIST_KEYS, NAME_KEYS
+from rkllm_mqtt.content.reading import ARGUMENT_KEYS, LIST_KEYS, NAME_KEYS, SEPARATOR
 
 OPENINGS: Mapping[str, str] = {
     "<tool_call>": "</tool_call>",  # Qwen, Hermes
     "<|tool_call|>": "<|/tool_call|>",  # Phi-4
     "<start_function_call>": "<end_function_call>",  # FunctionGemma
+    "<｜tool▁call▁begin｜>": "<｜tool▁call▁end｜>",  # DeepSeek
     "<function=": "</function>",  # Qwen3-Coder within <tool_call>, Llama 3.1 by itself
     "<|python_tag|>": "",  # Llama 3: to the end of the message
     "[TOOL_CALLS]": "",  # Mistral: likewise
 }
 """Marks that begin a call anywhere, and what ends it; empty is the end of the answer or the next mark."""
 
-RESULTS = ("<tool_response>", "<|tool_response|>", "<start_function_response>", "[TOOL_RESULTS]")
+RESULTS = (
+    "<tool_response>",
+    "<|tool_response|>",
+    "<start_function_response>",
+    "[TOOL_RESULTS]",
+    "<｜tool▁outputs▁begin｜>",
+    "<｜tool▁output▁begin｜>",
+)
 """A model that writes one of these plays the tool's part: its answer was over before."""
 
-STRAY = (*filter(None, OPENINGS.values()), "[ARGS]", "[CALL_ID]", "</tool_response>")
+AROUND = ("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>")
+"""Marks around several calls, each of which has its own."""
+
+STRAY = (*filter(None, OPENINGS.values()), *AROUND, SEPARATOR, "[ARGS]", "[CALL_ID]", "</tool_response>")
 """Marks that mean nothing without what comes before them."""
 
 MARKS = (*OPENINGS, *RESULTS, *STRAY)

@@ -37,6 +37,11 @@ CALL_MARKERS = frozenset(
         "<start_function_call>",
         "<end_function_call>",
         "<escape>",
+        "<｜tool▁calls▁begin｜>",
+        "<｜tool▁calls▁end｜>",
+        "<｜tool▁call▁begin｜>",
+        "<｜tool▁call▁end｜>",
+        "<｜tool▁sep｜>",
         "<think>",
         "</think>",
     }

@@ -28,6 +28,7 @@ from .conversation import (
 from .environment import RaisedByTemplate, TemplateSandbox
 from .errors import RenderError
 from .markers import TURN_ENDS, Neutraliser
+from .offering import offer_of, with_offer, without_calls
 from .template import FAMILIES, ChatTemplate, family_source, open_template
 
 Thinking = Literal["none", "switch", "always"]
@@ -119,7 +120,7 @@ class Renderer:
             RenderError: The conversation has another shape, the template refuses it or fails, or the prompt
                 is too long.
         """
-        if tools and not (self._templates and self._chat.takes_tools):
+        if tools and not self._templates:
             raise self._without_tools()
         if self._templates:
             text = self._run_template(messages, tools, thinking and not must_call, replays or {})
@@ -154,6 +155,34 @@ class Renderer:
         template = self._templates[bool(tools)]
         if self._chat.label in FAMILIES:
             return self._generate(template, variables)
+        if not self._chat.takes_calls:
+            variables["messages"] = without_calls(variables["messages"], self._chat.dialect)
+        if not tools or self._chat.takes_tools:
+            return self._run_file(template, variables, replays)
+        return self._offer_in_words(template, variables, replays)
+
+    def _offer_in_words(
+        self, template: Template, variables: Mapping[str, Any], replays: Mapping[int, str]
+    ) -> str:
+        """Return the prompt of a template that knows no tools: they are a part of the system prompt.
+
+        Where it takes none, or leaves it out, the user says it.
+        """
+        offer = offer_of(variables["tools"], self._chat.dialect)
+        for to_user in (False, True):
+            told = with_offer(variables["messages"], offer, to_user=to_user)
+            try:
+                text = self._run_file(template, {**variables, "tools": None, "messages": told}, replays)
+            except RenderError as exc:
+                if to_user or not isinstance(exc.__cause__, RaisedByTemplate):
+                    raise
+            else:
+                if offer in text:
+                    return text
+        raise self._without_tools()
+
+    def _run_file(self, template: Template, variables: Mapping[str, Any], replays: Mapping[int, str]) -> str:
+        """Return what a template of a file makes of messages, spelled as it wants them."""
         if replays:
             with contextlib.suppress(RenderError):  # where it misses the calls it gets the message as it came
                 return self._generate(template, {**variables, "messages": replayed(variables["messages"])})

@@ -36,9 +36,17 @@ class ChatTemplate:
         return "tools" in (self.tool_source or self.source)
 
     @property
+    def takes_calls(self) -> bool:
+        """Return whether the template writes the calls of earlier answers, and their results."""
+        return "tool_calls" in (self.tool_source or self.source)
+
+    @property
     def dialect(self) -> Dialect:
-        """Return how the model writes a tool call."""
-        return dialect_of(self.tool_source or self.source)
+        """Return how the model writes a tool call; where its template knows no tools, how its family does."""
+        dialect = dialect_of(self.tool_source or self.source)
+        if dialect is Dialect.PLAIN and not self.takes_tools and "<|im_start|>" in self.source:
+            return Dialect.HERMES
+        return dialect
 
 
 _FAMILIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

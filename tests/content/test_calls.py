@@ -63,6 +63,19 @@ def python_list(calls):
     return gemma(calls).removeprefix("```tool_code\n").removesuffix("\n```")
 
 
+def deepseek(calls):
+    each = (
+        f"<｜tool▁call▁begin｜>function<｜tool▁sep｜>{n}\n```json\n{dumped(a)}\n```<｜tool▁call▁end｜>"
+        for n, a in calls
+    )
+    return "<｜tool▁calls▁begin｜>" + "\n".join(each) + "<｜tool▁calls▁end｜>"
+
+
+def deepseek_31(calls):
+    each = (f"<｜tool▁call▁begin｜>{n}<｜tool▁sep｜>{dumped(a)}<｜tool▁call▁end｜>" for n, a in calls)
+    return f"<｜tool▁calls▁begin｜>{''.join(each)}<｜tool▁calls▁end｜>"
+
+
 def plain(calls):
     return "\n".join(f'{{"name": "{n}", "arguments": {dumped(a)}}}' for n, a in calls)
 
@@ -75,7 +88,9 @@ def dumped(arguments):
     return json.dumps(arguments, ensure_ascii=False)
 
 
-FAMILIES = [hermes, llama, python_tag, mistral, mistral_11, gemma, python_list, plain, fenced]
+FAMILIES = [
+    hermes, llama, python_tag, mistral, mistral_11, gemma, python_list, deepseek, deepseek_31, plain, fenced
+]  # fmt: skip
 every_family = pytest.mark.parametrize("family", FAMILIES)
 TEXTS = ["", "I will do that.\n", "Sure: 1 < 2 [x] {y} `z`!\n\n"]
 
@@ -104,7 +119,7 @@ def tokens(text, rng):
     return [text[a:b] for a, b in pairwise(cuts)]
 
 
-@pytest.mark.parametrize("family", [hermes, llama, python_tag, mistral, gemma, plain])
+@pytest.mark.parametrize("family", [hermes, llama, python_tag, mistral, gemma, deepseek, deepseek_31, plain])
 def test_a_thousand_answers_cut_at_their_tokens_are_read_as_if_they_were_whole(family, offer):
     rng = random.Random(1)
     for _ in range(1000):
@@ -129,7 +144,9 @@ ODD = [
     "<tool_call>", "</tool_call>", '{"name": "turn_on", "arguments": ', '{"a": 1}', "}", "{", "[",
     "turn_on(", "x", " ", "\n", "```", "json\n", "tool_code\n", "[TOOL_CALLS]", "[ARGS]", "turn_on",
     "<|python_tag|>", '"', "'", '{"type": "', "function", "<tool", "<function=", ">", "</function>", ";",
-    "<tool_response>", "get_time()", "]", ")", '{"name": "get_time", "arguments": {}}', "\\", "``",
+    "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁end｜>",
+    "```json\n{}\n```", "<tool_response>", "get_time()",
+    "]", ")", '{"name": "get_time", "arguments": {}}', "\\", "``",
 ]  # fmt: skip
 
 

@@ -7,10 +7,17 @@ from rkllm_mqtt.content.dialects import Dialect, begun_call, dialect_of
 from rkllm_mqtt.content.offer import Offer
 from rkllm_mqtt.render.template import open_template
 
-REST = {Dialect.MISTRAL: ' {"text": "hi"}}]', Dialect.HERMES: ' {"text": "hi"}}\n</tool_call>'}
+REST = {
+    Dialect.MISTRAL: ' {"text": "hi"}}]',
+    Dialect.HERMES: ' {"text": "hi"}}\n</tool_call>',
+    Dialect.DEEPSEEK: '{"text": "hi"}\n```<｜tool▁call▁end｜>',
+    Dialect.DEEPSEEK_31: '{"text": "hi"}<｜tool▁call▁end｜>',
+}
 CHOSEN = {
     Dialect.HERMES: '{"name": "say", "arguments": {"text": "hi"}}\n</tool_call>',
     Dialect.MISTRAL: '[{"name": "say", "arguments": {"text": "hi"}}]',
+    Dialect.DEEPSEEK: 'say\n```json\n{"text": "hi"}\n```<｜tool▁call▁end｜>',
+    Dialect.DEEPSEEK_31: 'say<｜tool▁sep｜>{"text": "hi"}<｜tool▁call▁end｜>',
 }
 
 
@@ -34,6 +41,8 @@ def test_our_own_templates_ask_for_their_familys_form(family, dialect):
         ("{{ '[TOOL_CALLS] [' }}", Dialect.MISTRAL),
         ("{{ '<|python_tag|>' }}", Dialect.LLAMA),
         ('{"name": x, "parameters": y}', Dialect.LLAMA),
+        ("{{ '<｜tool▁call▁begin｜>' + f.name + '\\n```json\\n' }}", Dialect.DEEPSEEK),
+        ("{{ '<｜tool▁call▁begin｜>' + f.name + '<｜tool▁sep｜>' }}", Dialect.DEEPSEEK_31),
         ("{{ tools }}", Dialect.PLAIN),
     ],
 )
