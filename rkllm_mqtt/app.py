@@ -53,6 +53,7 @@ from rkllm_mqtt.store.journal import Journal
 from rkllm_mqtt.supervision import Supervision
 from rkllm_mqtt.upkeep import Upkeep
 from rkllm_mqtt.views import DaemonViews
+from rkllm_mqtt.warming import Warming
 
 log = get_logger(__name__)
 
@@ -156,6 +157,15 @@ class Daemon:
             unloadable=self._gate.unloadable,
             on_change=self._queue_changed,
         )
+        self._warming = Warming(
+            config,
+            self.slot,
+            self._scheduler,
+            self.dispatcher.handover,
+            self.dispatcher.priming,
+            self._registrations,
+            journal.now,
+        )
         self.probing = build_probing(config, self.slot, self._scheduler, self.dispatcher.priming)
         self.conversations = Conversations(
             self.live, journal, (config.node, *config.groups), self.dispatcher.arrived
@@ -176,6 +186,7 @@ class Daemon:
             uid=journal.meta["uid"],
             boot_id=uuid.uuid4().hex,
             accepting=lambda: self._gate.accepting,
+            prefix=self._warming.told,
             unapplied=lambda: [*self._reload.reasons, *self.probing.reasons],
         )
         self.reporter = Reporter(

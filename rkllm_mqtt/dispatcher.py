@@ -132,6 +132,11 @@ class Dispatcher:
         return iter(self._turns)
 
     @property
+    def handover(self) -> Handover:
+        """Return the part that makes prompts and hands them to the worker."""
+        return self._handover
+
+    @property
     def batching(self) -> Batching:
         """Return what is known of batches."""
         return self._batching

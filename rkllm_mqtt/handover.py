@@ -13,7 +13,7 @@ from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.readouts import check_size
 from rkllm_mqtt.render.errors import RenderError
-from rkllm_mqtt.runtime.order import RunOrder
+from rkllm_mqtt.runtime.order import LoraOrder, RunOrder
 from rkllm_mqtt.runtime.run import Run
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.scheduler import Scheduler
@@ -82,6 +82,36 @@ class Handover:
         run = self._slot.submit(order, partial(self._take, answer))
         # What the other modes leave in the cache, nobody has said.
         return self._turn(job, prompt, answer, run, chain if order.readout is None else None)
+
+    def prepare(self, job: Job, wake: Callable[[], None]) -> tuple[Prompt, RunOrder] | None:
+        """Return the prompt of a job and its order; None: it is being made, and `wake` is called then.
+
+        Raises:
+            RenderError: As of `submit`.
+        """
+        return self._orders.make(job) if self._orders.ready(job, wake) else None
+
+    def prime(self, job: Job, order: RunOrder, borders: Sequence[str]) -> RunOrder:
+        """Return the order of a prime run for the idle slot, complete.
+
+        Args:
+            job: A stand-in of whoever gains.
+            order: The prompt and its adapter.
+            borders: Strings that begin a message.
+        """
+        tracker = self._scheduler.tracker
+        chain = tracker.chain_of(job.request.model, order.lora, order.prompt)
+        chunks = self._scheduler.chunks(job, order.prompt, tracker.expected(chain).known, borders)
+        limit_s = self._first_token_limit_s(job.request.model, [order])
+        return replace(order, first_token_limit_s=limit_s, chunks=chunks)
+
+    def lora_of(self, model_id: str, name: str | None) -> LoraOrder | None:
+        """Return an adapter of a model; None where none is asked for.
+
+        Raises:
+            RenderError: It has none of this name any more.
+        """
+        return self._orders.lora_of(model_id, name)
 
     def submit_together(self, jobs: Sequence[Job], refuse: Callable[[Job, RenderError], None]) -> list[Turn]:
         """Hand jobs to the worker as a batch; those that do not go along wait on.

@@ -56,7 +56,7 @@ class Orders:
             RenderError: The conversation cannot be rendered for this model, or is too long for it.
         """
         request, settings = job.request, self._settings(job.request.model)
-        lora = None if request.lora is None else _adapter(settings, request.lora)
+        lora = self.lora_of(request.model, request.lora)
         prompt = self._prompts.make(job, self._question)
         rendered = prompt.rendered
         if request.prefix is not None:
@@ -80,6 +80,14 @@ class Orders:
             readout=prompt.readout,
         )
         return prompt, order
+
+    def lora_of(self, model_id: str, name: str | None) -> LoraOrder | None:
+        """Return an adapter of a model; None where none is asked for.
+
+        Raises:
+            RenderError: It has none of this name.
+        """
+        return None if name is None else _adapter(self._settings(model_id), name)
 
     def _question(self, job: Job) -> Mapping[str, Any]:
         request, messages = job.request, _messages(job)

@@ -29,6 +29,8 @@ from rkllm_mqtt.store.prefixes import PrefixRow
 log = get_logger(__name__)
 
 _WARM_BURST = 10
+_NOTED_EVERY_S = 60.0
+"""The uses of a prefix are stored at most so often: a spoken turn uses it several times."""
 _TOO_MANY = "Send `unregister` for one of them, or use one of their names."
 _DONE = Ended(JobEvent.COMPLETED, "stop")
 
@@ -59,6 +61,8 @@ class Registrations:
         self._journal = journal
         self._outcomes = outcomes
         self._changing = asyncio.Lock()
+        self._noted: dict[tuple[str, str], float] = {}
+        """When the uses of each were stored last."""
         self._working: set[asyncio.Task[None]] = set()
         self.on_change: Callable[[], None] = lambda: None
         """Called when another prefix may be worth computing."""
@@ -144,10 +148,13 @@ class Registrations:
             self.on_change()
 
     def note_use(self, prefix: Prefix) -> None:
-        """Count a use; it is stored behind whatever is stored next."""
+        """Count a use; it is stored with whatever is stored next, or with a later use."""
         when = time.localtime(self._clock())
         prefix.used_at = self._journal.now()
         prefix.uses.count(day_of(when), when.tm_hour)
+        if prefix.used_at - self._noted.get(prefix.key, float("-inf")) < _NOTED_EVERY_S:
+            return
+        self._noted[prefix.key] = prefix.used_at
         noted = self._journal.note_prefix_use(prefix.client, prefix.name, prefix.uses.to_json())
         noted.add_done_callback(lambda done: done.cancelled() or done.exception())  # a count may be lost
 
@@ -159,6 +166,7 @@ class Registrations:
         """
         for prefix in self.prefixes.expire(self._journal.now()):
             log.info("prefix_expired", client=prefix.client, name=prefix.name)
+            self._noted.pop(prefix.key, None)
             await self._journal.forget_prefix(*prefix.key)
 
     async def _change(self, job: Job) -> Mapping[str, Any]:

@@ -118,7 +118,7 @@ class Reporter:
                 continue
             now = asyncio.get_running_loop().time()
             members, reasons = self._views.health()
-            told = (members["model_loaded"], members["worker"]["pid"], reasons)
+            told = (members["model_loaded"], members["worker"]["pid"], members.get("prefix"), reasons)
             if told != self._told or now - self._health_at >= _HEALTH_S:
                 self._tell_health()
             if now - self._stats_at >= _STATS_S or self._views.finished() != self._finished:
@@ -135,7 +135,8 @@ class Reporter:
     def _tell_health(self) -> None:
         self._health_at = asyncio.get_running_loop().time()
         members = self.health()
-        self._told = (members["model_loaded"], members["worker"]["pid"], self._views.health()[1])
+        pid, reasons = members["worker"]["pid"], self._views.health()[1]
+        self._told = (members["model_loaded"], pid, members.get("prefix"), reasons)
         self._retain("health", encode(members))
 
     def _tell_stats(self) -> None:

@@ -15,6 +15,7 @@ from rkllm_mqtt.config.catalogue import Catalogue
 from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.chunks import next_cut
 from rkllm_mqtt.core.estimates import Estimates
+from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.live import LiveJobs
 from rkllm_mqtt.core.pace import Pace
 from rkllm_mqtt.core.policy import is_question
@@ -78,6 +79,8 @@ class Scheduler:
         self.outlooks = Outlooks(self._policy, slot, journal, self.estimates)
         self.holding = Holding(config, live.policy, journal.now)
         """Keeps the slot free for questions to come."""
+        self.on_prompt: Callable[[Turn, Chain], None] = lambda _turn, _chain: None
+        """Called with each job whose prompt was handed to the worker, and the beginnings of that."""
         live.cost_of = self.estimates.slot_s
 
     def watch(self, turns: Sequence[Turn], wake: Callable[[], None]) -> None:
@@ -140,6 +143,8 @@ class Scheduler:
         """
         self._in_kv = turn.job.request if chain is not None else None
         self._track(turn, chain, file)
+        if chain is not None:
+            self.on_prompt(turn, chain)
         if turn.run.in_batch:
             self._columns.append(turn)
         self._resume(turn.job.request.model)
@@ -152,6 +157,10 @@ class Scheduler:
         """Remember what a prime run leaves in the KV cache."""
         self._in_kv = None
         self.tracker.follow(run, self.tracker.chain_of(self._slot.wanted, run.order.lora, run.order.prompt))
+
+    def charge(self, client: str, seconds: float) -> None:
+        """Charge a client for what was made ready for it."""
+        self._policy.charge(client, Priority.INTERACTIVE, seconds)
 
     def forget_cache(self) -> None:
         """Nothing is known of the KV cache any more."""

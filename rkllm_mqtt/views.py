@@ -70,6 +70,7 @@ class DaemonViews:
         uid: str,
         boot_id: str,
         accepting: Callable[[], bool],
+        prefix: Callable[[], Mapping[str, str] | None],
         unapplied: Callable[[], list[Reason]],
     ) -> None:
         self._config = config
@@ -86,6 +87,7 @@ class DaemonViews:
         self._uid = uid
         self._boot_id = boot_id
         self._accepting = accepting
+        self._prefix = prefix
         self._unapplied = unapplied
         self._started_at = time.time()
         self._started = time.monotonic()
@@ -180,6 +182,7 @@ class DaemonViews:
             "simulated": slot.facts.simulated,
             "model_loaded": slot.loaded,
             "model_unloaded": slot.unloaded,
+            "prefix": self._prefix(),
             "worker": {
                 "pid": slot.pid,
                 "restarts": slot.restarts,

@@ -186,6 +186,12 @@ class Policy:
         self.holds.hold(client, granted_s, now)
         return granted_s
 
+    def charge(self, client: str, priority: Priority, seconds: float) -> None:
+        """Charge a client for slot time that was used for it without a job of its own."""
+        if self.note:
+            self.note("charge", client, priority, seconds)
+        self.waiting.lines[priority].charge(client, seconds)
+
     def advance(self, now: float) -> None:
         """Account for the time that has passed, and take note of what waits and runs from now on."""
         self.reserves.advance(now, self.waiting.waits, self.running.priority if self.running else None)

@@ -89,6 +89,8 @@ def _hold(policy: Policy, jobs: dict[int, Job], kind: str, members: list[Any]) -
             jobs[number].request = replace(jobs[number].request, prefix=PrefixWish("warm"))
         case "promise", [number]:
             policy.promise_hold(jobs[number])
+        case "charge", [client, priority, seconds]:
+            policy.charge(client, Priority(priority), seconds)
         case "hold", [client, wished_s, now]:
             policy.hold(client, wished_s, now)
         case _:

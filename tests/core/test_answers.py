@@ -188,8 +188,8 @@ MEMBERS = {
     "info": "schema uid node base software version boot_id started_at runtime models features presets limits"
     " topics groups",
     "queue": "state accepting length limit slots running waiting_by_priority oldest_wait_s eta_s",
-    "health": "at boot_id status reasons simulated model_loaded model_unloaded worker npu driver disk_free_mb"
-    " broker",
+    "health": "at boot_id status reasons simulated model_loaded model_unloaded prefix worker npu driver"
+    " disk_free_mb broker",
     "stats": None,
     "admin_response": "status data error transaction",
     "admin_error": "status data error transaction",
