@@ -15,7 +15,7 @@ Who = Literal["voice", "sensor", "summary"]
 VOICE_TOKENS = 12
 SENSOR_TOKENS = 3
 SUMMARY = count(30)
-HOURS = (7, 8, 18, 19)
+HOURS = (7, 18)
 """Those that are replayed: in the others nobody speaks, and sensors and summaries go on as in these."""
 _TALKS_AN_HOUR = 10
 _NEXT_QUESTION_S = 9.0

@@ -30,6 +30,8 @@ FOLDER = "probe"
 """Beside the journal, for the files of a probe."""
 _CHARS = 512
 """Longer than any of its prompts: what the watch reckons with."""
+_LEAST_CONTEXT = 512
+"""Tokens of a window that takes any of its prompts with the longest answer."""
 
 
 class Probing:
@@ -137,6 +139,9 @@ class Probing:
         """Return the loaded model and its next step; batches use no caches."""
         model_id = self._slot.loaded
         if model_id is None or self._slot.columns > 1:
+            return None
+        model = self._slot.catalogue.settings(model_id)
+        if model is not None and model.context_tokens < _LEAST_CONTEXT:
             return None
         step = self._knowledge.next_step(model_id)
         return None if step is None else (model_id, step)

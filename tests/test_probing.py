@@ -152,7 +152,11 @@ async def test_a_step_that_ended_twice_with_the_power_is_not_begun_a_third_time(
 
 
 @in_loop
-async def test_batches_are_not_probed(tmp_path, model):
+async def test_batches_and_windows_without_room_are_not_probed(tmp_path, model):
+    async with probing(tmp_path, model(), context_tokens=256) as probed:
+        await probed.kit.until(lambda: probed.slot.loaded)
+        probed.probing.again("plain")
+        assert probed.probing.source() is None
     async with probing(tmp_path, model(), n_batch=2) as probed:
         await probed.kit.until(lambda: probed.slot.loaded)
         probed.probing.again("plain")

@@ -25,8 +25,8 @@ from bench.models import Question
 from bench.service import NODE, Service, Stage
 from bench.wire import Message, Wire
 
-_SPEED = 20.0
-_IDLE_S = 10.0
+_SPEED = 10.0
+_IDLE_S = 5.0
 _RELAY_IDLE_S = 1.0
 _PRIORITIES: Mapping[Who, str] = {"voice": "interactive", "sensor": "normal", "summary": "background"}
 
