@@ -19,7 +19,7 @@ log = get_logger(__name__)
 _library_log = get_logger("rkllm_mqtt.library")
 
 _LAST_FRAMES_S = 1.0
-_OUTPUT_BYTES = 65_536
+_OUTPUT_BYTES = _FRAMES_BYTES = 65_536
 # A library that prints without end must not keep the event loop for itself.
 _MOST_READS = 16
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -48,6 +48,7 @@ class WorkerProcess(asyncio.Protocol):
         self._library_log_level = library_log_level
         self._frames = FrameReader()
         self._transport: asyncio.WriteTransport | None = None
+        self._socket: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._output_fd: int | None = None
         self._killed: str | None = None
@@ -91,6 +92,7 @@ class WorkerProcess(asyncio.Protocol):
                 env=_environment(self._library_log_level),
                 start_new_session=True,  # Ctrl-C in the daemon's terminal is for the daemon alone
             )  # fmt: skip
+            self._socket = ours
             await loop.create_connection(lambda: self, sock=ours)
             loop.add_reader(self._output_fd, self._read_output)
             on_error.pop_all()
@@ -186,9 +188,20 @@ class WorkerProcess(asyncio.Protocol):
                 f"sent a frame that cannot be read: {exc if type(exc) is FrameError else type(exc).__name__}"
             )
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+    def connection_lost(self, exc: Exception | None) -> None:
         """The process closed its end, which it does only by ending."""
+        if exc is not None and not self.gone.done():
+            self._hear_out()
         self._lose()
+
+    def _hear_out(self) -> None:
+        """Take the frames that are left when a command found the process gone, before they were read.
+
+        Without them a run that has killed the library would not have begun, and its loss would not count.
+        """
+        with contextlib.suppress(OSError):
+            while self._socket is not None and (data := self._socket.recv(_FRAMES_BYTES)):
+                self.data_received(data)
 
     def _read_output(self) -> None:
         for _ in range(_MOST_READS):

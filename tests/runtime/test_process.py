@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import signal
 from pathlib import Path
 
@@ -89,6 +90,20 @@ async def test_it_is_killed_when_it_does_not_stop(model):
         await started.process.stop(0.2)
         assert started.process.exit_status == -signal.SIGKILL
         assert started.process.gone.result().reason == "did not stop in time"
+
+
+@in_loop
+async def test_what_a_worker_said_before_its_end_is_heard_although_a_command_finds_it_gone():
+    async with Started(MODELS / "faulty.sim") as started:
+        await started.process.ready
+        ended = os.pidfd_open(started.process.pid)
+        started.process.command(RunOrder(prompt="segfault", max_tokens=100).frame(1))
+        select.select([ended], [], [])  # this loop stands still meanwhile: what the worker says is unread
+        os.close(ended)
+        started.process.command(RunOrder(prompt="say: hello", max_tokens=100).frame(2))
+        await started.process.gone
+        heard = [started.frames.get_nowait() for _ in range(started.frames.qsize())]
+        assert [(frame["t"], frame["gen"]) for frame in heard][:1] == [("started", 1)]
 
 
 @pytest.mark.parametrize(
