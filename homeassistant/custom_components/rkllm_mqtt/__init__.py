@@ -10,6 +10,7 @@ from .const import CONF_BASE, CONF_CLIENT, CONF_NODE, DOMAIN, ISSUE_PROTOCOL, PR
 from .entity import RkllmConfigEntry
 from .exposure import async_watch_exposure
 from .issues import async_check_models, async_check_protocol, async_clear_issues
+from .links import async_link_devices
 
 PLATFORMS = (Platform.AI_TASK, Platform.CONVERSATION)
 
@@ -41,6 +42,7 @@ async def async_setup_entry(hass: HomeAssistant, entry: RkllmConfigEntry) -> boo
     entry.async_on_unload(entry.add_update_listener(_reload))
     entry.async_on_unload(async_watch_exposure(hass, entry))
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
+    entry.async_on_unload(async_link_devices(hass, entry))
     return True
 
 

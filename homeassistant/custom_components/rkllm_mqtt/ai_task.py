@@ -4,7 +4,9 @@ from typing import Any
 
 import probatio
 from homeassistant.components import ai_task, conversation
-from homeassistant.core import HomeAssistant
+from homeassistant.config_entries import ConfigSubentry
+from homeassistant.const import CONF_MODEL
+from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import llm
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.util.json import json_loads
@@ -12,11 +14,13 @@ from homeassistant.util.json import json_loads
 from .const import (
     CONF_PRIORITY,
     DEFAULT_TASK_MAX_TOKENS,
+    FEATURE_EVALUATE,
     FEATURE_RESPONSE_FORMAT,
     LOGGER,
     SUBENTRY_AI_TASK,
 )
 from .entity import RkllmConfigEntry, RkllmEntity, Turn
+from .evaluation import expected_level, put_question, read_shares
 from .failure import RkllmFailure
 from .tools import canonical
 
@@ -24,6 +28,8 @@ PARALLEL_UPDATES = 0
 
 TOTAL_S = 900.0
 """A task may wait long behind others, and write long."""
+_OF_EVALUATION = ("priority", "ttl_s", "model")
+"""Members of a request that count for an evaluation."""
 
 
 async def async_setup_entry(
@@ -40,6 +46,25 @@ class RkllmTask(RkllmEntity, ai_task.AITaskEntity):
 
     _attr_supported_features = ai_task.AITaskEntityFeature.GENERATE_DATA
     _attr_translation_key = "task"
+
+    def __init__(self, entry: RkllmConfigEntry, subentry: ConfigSubentry) -> None:
+        """Keep the entry and the settings."""
+        super().__init__(entry, subentry)
+        self._set_features()
+
+    @callback
+    def _follow(self) -> None:
+        self._set_features()
+        super()._follow()
+
+    def _set_features(self) -> None:
+        """Evaluate only where Home Assistant (2026.11) and the model in the slot can."""
+        info = self._client.info
+        model = info.model(self.subentry.data.get(CONF_MODEL)) if info else None
+        features = ai_task.AITaskEntityFeature.GENERATE_DATA
+        if model is not None and FEATURE_EVALUATE in model.capabilities:
+            features |= getattr(ai_task.AITaskEntityFeature, "EVALUATE", 0)
+        self._attr_supported_features = features
 
     async def _async_generate_data(
         self, task: ai_task.GenDataTask, chat_log: conversation.ChatLog
@@ -74,6 +99,31 @@ class RkllmTask(RkllmEntity, ai_task.AITaskEntity):
             except ValueError as again:
                 raise RkllmFailure("invalid_output") from again
         return ai_task.GenDataTaskResult(chat_log.conversation_id, data)
+
+    async def _async_evaluate(self, task: ai_task.EvaluationTask) -> ai_task.EvaluationTaskResult:
+        """Return how likely each answer to each question is, by the model's own probabilities.
+
+        Raises:
+            RkllmFailure: The model cannot be asked, or not about so much.
+        """
+        answers: dict[str, ai_task.EvaluationAnswer] = {}
+        for name, question in task.questions.items():
+            answers[name] = await self._weigh(question, task.state)
+        return ai_task.EvaluationTaskResult(answers)
+
+    async def _weigh(self, question: ai_task.EvaluationQuestion, state: Any) -> ai_task.EvaluationAnswer:
+        asked = put_question(question, state)
+        request = {key: value for key, value in self._turn_request().items() if key in _OF_EVALUATION}
+        request |= {"task": "evaluate", "messages": asked.messages, "options": asked.options}
+        shares = read_shares(await self._client.ask(request, TOTAL_S), asked.options)
+        match question["type"]:
+            case "choice":
+                named = dict(zip(question["criteria"], shares, strict=True))
+                return ai_task.ChoiceAnswer(max(named, key=named.__getitem__), named)
+            case "score":
+                return ai_task.ScoreAnswer(expected_level(shares), shares)
+            case "noul":
+                return ai_task.NoulAnswer(shares[0])
 
     def _turn_request(self) -> dict[str, Any]:
         priority = self.subentry.data.get(CONF_PRIORITY, "normal")

@@ -7,6 +7,7 @@ Rule 2: a request ends in a final, a failure, or our cancel; a daemon that could
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +40,7 @@ FIRST_SIGN_S = 5.0
 QUIET_S = 5.0
 """While something runs the daemon publishes its queue every second: this silence means that it is gone."""
 _MAX_PENDING_CANCELS = 50
+_MAX_TOLD = 50
 _LOOK_S = 0.5
 
 type Message = Delta | Event | Final | RkllmFailure
@@ -81,6 +83,7 @@ class RkllmClient:
         self._listeners: set[CALLBACK_TYPE] = set()
         self._flights: dict[str, asyncio.Queue[Message]] = {}
         self._to_cancel: dict[str, None] = {}
+        self._told: dict[str, Callable[[], object]] = {}
         self._info_came = asyncio.Event()
         self._online = False
         self._connected = False
@@ -88,6 +91,8 @@ class RkllmClient:
         self._running = False
         self._heard_at = 0.0
         self.info: Info | None = None
+        self.on_prompt: Callable[[str, list[dict[str, Any]]], None] = lambda _name, _messages: None
+        """Called with the agent and the messages of each of its questions."""
         self.counters = Counters()
 
     @property
@@ -167,6 +172,27 @@ class RkllmClient:
             if not ended:
                 self._cancel(request_id)
 
+    async def ask(self, request: dict[str, Any], total_s: float) -> Final:
+        """Send a request and return its final.
+
+        Raises:
+            RkllmFailure: There is none, or it is an error.
+        """
+        async with aclosing(self.stream(request, total_s)) as pieces:
+            async for piece in pieces:
+                if piece.final is not None:
+                    return piece.final
+        raise RkllmFailure("no_answer")
+
+    @callback
+    def tell(self, request: dict[str, Any], failed: Callable[[], object]) -> None:
+        """Send a request whose answer nobody waits for; `failed` is called when the daemon refuses."""
+        request_id = ulid_now()
+        self._told[request_id] = failed
+        if len(self._told) > _MAX_TOLD:
+            del self._told[next(iter(self._told))]
+        self._send(request_id, json.dumps(request, ensure_ascii=False, separators=(",", ":")))
+
     async def _pieces(
         self, flight: asyncio.Queue[Message], resend: Callable[[], None], total_s: float
     ) -> AsyncGenerator[Piece]:
@@ -220,7 +246,7 @@ class RkllmClient:
         kind, request_id = message.topic.split("/")[-2:]
         flight = self._flights.get(request_id)
         if flight is None:
-            self.counters.unknown_ids += 1
+            self._take_unasked(kind, request_id, message.payload)
             return
         parsed: Message | None
         if kind == Kind.DELTA:
@@ -234,6 +260,16 @@ class RkllmClient:
             self.counters.unreadable += 1
         else:
             flight.put_nowait(parsed)
+
+    @callback
+    def _take_unasked(self, kind: str, request_id: str, payload: str | bytes | bytearray) -> None:
+        if request_id not in self._told:
+            self.counters.unknown_ids += 1
+        elif kind == Kind.REPLY:
+            failed, final = self._told.pop(request_id), parse_final(payload)
+            if final is None or final.error is not None:
+                LOGGER.debug("Refused: %s", final and final.error)
+                failed()
 
     @callback
     def _take_queue(self, message: mqtt.ReceiveMessage) -> None:

@@ -40,6 +40,8 @@ Do not end with a question unless you need an answer to act."""
 FEATURE_TOOLS: Final = "tools"
 FEATURE_RESPONSE_FORMAT: Final = "response_format"
 FEATURE_EVALUATE: Final = "evaluate"
+FEATURE_PREFIXES: Final = "prefixes"
+FEATURE_WARM: Final = "warm"
 
 ISSUE_PROTOCOL: Final = "protocol_mismatch"
 ISSUE_MODEL: Final = "model_not_served"

@@ -138,6 +138,7 @@ class RkllmEntity(Entity):
             max_turns=int(data.get(CONF_HISTORY, DEFAULT_HISTORY)),
             budget_tokens=room - estimate_tokens(tools),
         )
+        self._client.on_prompt(self.subentry.subentry_id, request["messages"])
         return request
 
     async def _deltas(

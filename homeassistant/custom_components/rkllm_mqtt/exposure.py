@@ -1,83 +1,66 @@
-"""Weigh the constant part of each agent's prompt at the start and whenever something else is exposed."""
+"""Weigh and register the constant part of each agent's prompt, at the start and after changes."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from homeassistant.components import conversation
 from homeassistant.components.homeassistant.exposed_entities import async_listen_entity_updates
-from homeassistant.const import CONF_LLM_HASS_API, CONF_PROMPT
-from homeassistant.core import CALLBACK_TYPE, Context, HomeAssistant, callback
-from homeassistant.exceptions import HomeAssistantError
-from homeassistant.helpers import llm
+from homeassistant.const import CONF_LLM_HASS_API
+from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
+from homeassistant.helpers import area_registry as ar
+from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.debounce import Debouncer
 from homeassistant.helpers.start import async_at_started
+from homeassistant.util.event_type import EventType
 
-from .const import (
-    CONF_SELECTED_TOOLS,
-    CONF_TOOLS,
-    DEFAULT_PROMPT,
-    DOMAIN,
-    LOGGER,
-    SUBENTRY_CONVERSATION,
-    TOOLS_ALL,
-)
+from .const import LOGGER
 from .entity import RkllmConfigEntry
 from .issues import async_check_context
-from .messages import split_system
-from .tools import choose_tools, format_tools
+from .prefixes import Prefixes, agents_of, async_beginning
 
 COOLDOWN_S = 10.0
 """A person who exposes entities exposes several."""
-
-type Serializer = Callable[[Any], Any] | None
-
-
-async def async_constant_part(
-    hass: HomeAssistant, data: Mapping[str, Any], api_ids: Sequence[str]
-) -> tuple[str, list[llm.Tool], Serializer]:
-    """Return what begins every prompt of an agent: instructions with entities, the tools, their serializer.
-
-    What differs from one satellite to another is left out; so is an API that needs its person.
-    """
-    context = llm.LLMContext(
-        platform=DOMAIN, context=Context(), language=None, assistant=conversation.DOMAIN, device_id=None
-    )
-    known = {api.id for api in llm.async_get_apis(hass)}
-    wanted = [api_id for api_id in api_ids if api_id in known]
-    system = str(data.get(CONF_PROMPT, DEFAULT_PROMPT))
-    if wanted:
-        with suppress(HomeAssistantError):
-            api = await llm.async_get_api(hass, wanted, context)
-            return f"{system}\n{split_system(api.api_prompt)[0]}", api.tools, api.custom_serializer
-    return system, [], None
+_REGISTRIES: tuple[EventType[Any], ...] = (
+    ar.EVENT_AREA_REGISTRY_UPDATED,
+    dr.EVENT_DEVICE_REGISTRY_UPDATED,
+    er.EVENT_ENTITY_REGISTRY_UPDATED,
+)
+"""Names and areas are in the prompt, and new entities of some kinds are exposed without a word."""
 
 
 @callback
 def async_watch_exposure(hass: HomeAssistant, entry: RkllmConfigEntry) -> CALLBACK_TYPE:
-    """Begin to weigh; return what ends it."""
+    """Begin to weigh and to register; return what ends it."""
+    client = entry.runtime_data
 
-    async def weigh() -> None:
-        for subentry in entry.subentries.values():
-            data = subentry.data
-            if subentry.subentry_type != SUBENTRY_CONVERSATION or not data.get(CONF_LLM_HASS_API):
-                continue
-            system, offered, serializer = await async_constant_part(hass, data, data[CONF_LLM_HASS_API])
-            chosen = choose_tools(offered, data.get(CONF_TOOLS, TOOLS_ALL), data.get(CONF_SELECTED_TOOLS, ()))
-            async_check_context(hass, entry, subentry, system, format_tools(chosen, serializer))
+    async def look() -> None:
+        for subentry in agents_of(entry):
+            beginning = await async_beginning(hass, subentry.data)
+            if subentry.data.get(CONF_LLM_HASS_API):
+                system = beginning["messages"][0]["content"]
+                async_check_context(hass, entry, subentry, system, beginning.get("tools", []))
+            prefixes.async_register(subentry, beginning)
 
-    debouncer = Debouncer(hass, LOGGER, cooldown=COOLDOWN_S, immediate=False, function=weigh, background=True)
+    debouncer = Debouncer(hass, LOGGER, cooldown=COOLDOWN_S, immediate=False, function=look, background=True)
 
     @callback
     def changed() -> None:
         debouncer.async_schedule_call()
 
-    async def started(_: HomeAssistant) -> None:
-        await weigh()
+    @callback
+    def heard(_: Event[Any]) -> None:
+        changed()
 
+    async def started(_: HomeAssistant) -> None:
+        await look()
+
+    prefixes = Prefixes(hass, entry, changed)
     ends = [
         async_at_started(hass, started),
         async_listen_entity_updates(hass, conversation.DOMAIN, changed),
+        client.async_add_listener(changed),
+        prefixes.async_warm_on_listening(),
+        *(hass.bus.async_listen(event, heard) for event in _REGISTRIES),
         debouncer.async_shutdown,
     ]
 

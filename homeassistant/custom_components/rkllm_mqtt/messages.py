@@ -23,8 +23,9 @@ _VOLATILE = re.compile(
     r"You are in area .+ should target this area\."
     r"|When a user asks to turn on all devices of a specific type, .+"
     r"|This device is not able to start timers\."
+    r"|Current time is \d\d:\d\d:\d\d\. Today's date is .+"
 )
-"""Lines of Home Assistant's prompt that differ from one satellite to another."""
+"""Lines of Home Assistant's prompt that differ from one satellite, or from one moment, to another."""
 _BYTES_PER_TOKEN = 3.6
 _MESSAGE_TOKENS = 5
 

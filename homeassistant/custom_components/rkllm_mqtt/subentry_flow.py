@@ -36,7 +36,7 @@ from .const import (
     TOOLS_CONTROL,
     TOOLS_SELECTED,
 )
-from .exposure import async_constant_part
+from .prefixes import async_constant_part
 from .protocol import Info
 from .tools import choose_tools, format_tools
 
