@@ -18,7 +18,9 @@ def async_link_devices(hass: HomeAssistant, entry: RkllmConfigEntry) -> CALLBACK
 
     @callback
     def link() -> None:
-        if (board := registry.async_get_device(identifiers={identifier})) is None:
+        owners = [each.entry_id for each in hass.config_entries.async_entries("mqtt")]
+        found = (registry.async_get_device_by_identifier(identifier, owner) for owner in owners)
+        if (board := next(filter(None, found), None)) is None:
             return
         for device in dr.async_entries_for_config_entry(registry, entry.entry_id):
             if device.via_device_id != board.id:

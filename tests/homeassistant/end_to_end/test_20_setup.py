@@ -33,3 +33,13 @@ async def test_its_settings_show_the_budget_of_the_prompt(house, agent):
     assert numbers["context_tokens"] == 8192
     assert numbers["all_tools"] >= numbers["control_tools"] > 2
     assert numbers["all_tokens"] >= numbers["control_tokens"] > 100
+
+
+async def test_the_agents_hang_below_the_daemons_own_device(house, agent):
+    async def linked():
+        devices = await house.socket.call("config/device_registry/list")
+        (board,) = [each for each in devices if ["mqtt", "rkllm_board"] in each["identifiers"]]
+        ours = [each for each in devices if any(key == "rkllm_mqtt" for key, _ in each["identifiers"])]
+        return len(ours) == 2 and {each["via_device_id"] for each in ours} == {board["id"]}
+
+    await house.until(linked)
