@@ -1,11 +1,12 @@
 """The promise of `core/homeassistant.py`: one device whose entities read and write only what they may."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from rkllm_mqtt.core.homeassistant import build_discovery, device_facts, discovery_topic
+from rkllm_mqtt.core.homeassistant import PROJECT_URL, build_discovery, device_facts, discovery_topic
 from rkllm_mqtt.core.topics import Topics
 
 WIRE = Path(__file__).parents[1] / "wire"
@@ -73,3 +74,8 @@ def test_a_simulated_node_says_so():
     device = build(runtime=runtime)["device"]
     assert device["model"] == "Simulated NPU"
     assert "hw_version" not in device
+
+
+def test_the_link_of_the_device_is_the_repository():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["urls"]["Repository"] == PROJECT_URL

@@ -28,16 +28,57 @@ async def test_the_kitchen_lamp_is_switched_on_and_the_answer_streams(house, age
 
 async def test_a_second_turn_and_a_second_conversation_find_their_prefix_computed(house, agent, watcher):
     first = await house.ask("hello")
-    finals = [m.json for m in watcher.messages if m.topic.startswith(f"{BOX}/reply/")]
+    seen = len(watcher.messages)
     second = await house.ask("say: good evening", first.conversation_id)
     assert second.conversation_id == first.conversation_id
     other = await house.ask("say: another conversation")
     assert other.conversation_id != first.conversation_id
-    later = [m.json for m in watcher.messages if m.topic.startswith(f"{BOX}/reply/")][len(finals) :]
-    prefix = finals[-1]["usage"]["prompt_tokens"]
+    later = answers(watcher, seen)
+    assert len(later) == 2
     for final in later:
-        # All of system and tools, that is all but the question.
-        assert final["usage"]["cached_tokens"] >= 0.9 * prefix, final["usage"]
+        assert_only_the_question_was_computed(final)
+
+
+def answers(watcher, seen):
+    """Return the finals of questions, without those of prefixes."""
+    finals = [m.json for m in watcher.messages[seen:] if m.topic.startswith(f"{BOX}/reply/")]
+    return [final for final in finals if final["object"] == "chat.completion"]
+
+
+def assert_only_the_question_was_computed(final):
+    usage = final["usage"]
+    assert usage["prompt_tokens"] > 500, "the prefix: instructions, entities and tools"
+    assert usage["prompt_tokens"] - usage["cached_tokens"] < 50, usage
+
+
+async def test_a_satellite_that_listens_gets_the_registered_prefix_after_foreign_work(house, agent, watcher):
+    def requests(member):
+        sent = [m.json for m in watcher.messages if m.topic.startswith(f"{BOX}/request/") and m.payload]
+        return [body for body in sent if member in body]
+
+    await house.ask("say: what is exposed by now")
+
+    async def registered():
+        known, asked = requests("register"), requests("stream")
+        return known and known[-1]["messages"][0] == asked[-1]["messages"][0]
+
+    await house.until(registered)
+    other = "rkllm/board/client/other"
+    watcher.publish(f"{other}/request/foreign", {"prompt": "something else " * 200 + "say: done"})
+    assert watcher.reply(f"{other}/reply/foreign").json["text"] == "done"
+    seen = len(watcher.messages)
+    for state in ("idle", "listening"):
+        await house.post("/api/states/assist_satellite.kitchen", {"state": state})
+
+    async def warm():
+        finals = [m.json for m in watcher.messages[seen:] if m.topic.startswith(f"{BOX}/reply/")]
+        return any(final.get("prefix", {}).get("state") == "warm" for final in finals)
+
+    await house.until(warm)
+    assert requests("warm")[-1]["hold_s"] == 6
+    heard = await house.ask("say: at once")
+    assert heard.speech == "at once"
+    assert_only_the_question_was_computed(answers(watcher, seen)[-1])
 
 
 async def test_closing_the_dialog_frees_the_slot(house, agent, watcher, capsys):
@@ -59,7 +100,8 @@ async def test_closing_the_dialog_frees_the_slot(house, agent, watcher, capsys):
 
 
 async def cancelled(watcher, seen):
-    return next((m for m in watcher.messages[seen:] if m.topic.startswith(f"{BOX}/reply/")), None)
+    found = (m for m in watcher.messages[seen:] if m.topic.startswith(f"{BOX}/reply/"))
+    return next((m for m in found if m.json["object"] == "chat.completion"), None)
 
 
 @pytest.mark.parametrize("text", ["", "   "])

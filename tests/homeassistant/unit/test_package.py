@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import custom_components.rkllm_mqtt as package
@@ -89,6 +90,15 @@ def test_the_manifest_is_as_home_assistant_wants_it():
     assert manifest["requirements"] == []
     assert manifest["mqtt"] == ["rkllm/+/info"]
     assert manifest["quality_scale"] == "platinum"
+
+
+def test_the_manifest_names_the_repository_and_its_owner():
+    manifest = json.loads((FOLDER / "manifest.json").read_text())
+    project = tomllib.loads((FOLDER.parents[2] / "pyproject.toml").read_text())["project"]
+    repository = project["urls"]["Repository"]
+    assert manifest["documentation"].startswith(f"{repository}/")
+    assert manifest["issue_tracker"] == f"{repository}/issues"
+    assert manifest["codeowners"] == [f"@{repository.split('/')[3]}"]
 
 
 def test_the_version_is_the_daemons():
