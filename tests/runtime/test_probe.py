@@ -1,10 +1,13 @@
 """The promise of `runtime/probe.py`: each unknown of the library is found out, whatever the library does."""
 
+from contextlib import contextmanager
+
 import pytest
 
 import rkllmrt
 from rkllm_mqtt.core.cachefacts import CacheFacts
 from rkllm_mqtt.core.probes import STEPS
+from rkllm_mqtt.runtime import probe as module
 from rkllm_mqtt.runtime.order import ProbeOrder
 from rkllm_mqtt.runtime.probe import Probe
 from rkllmrt import simulator
@@ -13,26 +16,34 @@ YES_AND_NO = pytest.mark.parametrize("value", [True, False])
 JOINS = pytest.mark.parametrize("joins", ["stable", "unstable"])
 
 
+@contextmanager
+def loaded(file, version="1.3.1", *, raw=True, **params):
+    library = rkllmrt.open_library(simulator.build(version))
+    with rkllmrt.Model(
+        library, rkllmrt.ModelParams(model_path=file, max_context_len=1024, **params)
+    ) as model:
+        model.load()
+        if raw:
+            model.raw_chat_template()
+        yield model
+
+
+def order(step, folder, granularity=1, *, raw=True):
+    folder.mkdir(exist_ok=True)
+    return ProbeOrder(step=step, granularity=granularity, raw=raw, folder=str(folder)).frame(7)
+
+
 @pytest.fixture
 def probe(model, tmp_path):
     """Return what the steps of a probe find on a library with these switches."""
 
     def found(*switches, steps=STEPS, version="1.3.1", raw=True, **params):
         facts = CacheFacts(granularity=1)
-        library = rkllmrt.open_library(simulator.build(version))
-        order = rkllmrt.ModelParams(model_path=model(*switches), max_context_len=1024, **params)
-        with rkllmrt.Model(library, order) as loaded:
-            loaded.load()
-            if raw:
-                loaded.raw_chat_template()
+        with loaded(model(*switches), version, raw=raw, **params) as library:
             for step in steps:
-                folder = tmp_path / step
-                folder.mkdir()
-                wanted = ProbeOrder(
-                    step=step, granularity=facts.granularity or 1, raw=raw, folder=str(folder)
-                )
                 sent = []
-                done = Probe(loaded, wanted.frame(7), sent.append).run()
+                wanted = order(step, tmp_path / step, facts.granularity or 1, raw=raw)
+                done = Probe(library, wanted, sent.append).run()
                 assert (done["reason"], done["gen"]) == ("stop", 7), done
                 assert all(frame == {"t": "resumed", "gen": 7} for frame in sent)
                 facts = CacheFacts.from_json({**facts.to_json(), **done["found"]})
@@ -111,3 +122,51 @@ def test_the_runtimes_own_template_does_not_confuse_it(probe):
     assert (facts.reuses_finished, facts.reuses_aborted, facts.granularity) == (True, True, 1)
     assert facts.can_restore
     assert facts.holds_generated is None  # its prompts never go on from an answer
+
+
+@pytest.mark.parametrize("ended_before", [0, 2, 5])
+def test_a_step_ends_between_two_runs_and_tells_what_it_has_found(model, tmp_path, ended_before):
+    sent = []
+
+    def send(frame):
+        sent.append(frame)
+        if len(sent) == ended_before:
+            one.abort()
+
+    with loaded(model("reuse_granularity: 48")) as library:
+        one = Probe(library, order("reuse", tmp_path / "files"), send)
+        if not ended_before:
+            one.end(7, "abort")
+        one.end(8, "abort")  # is not meant
+        done = one.run()
+        assert done["reason"] == "aborted"
+        assert len(sent) == ended_before
+        assert done["found"] == ({"reuses_finished": True} if ended_before == 5 else {})
+
+
+def test_a_step_that_takes_too_long_ends_with_what_it_has_found(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_LONGEST_S", 0.0)
+    with loaded(model()) as library:
+        done = Probe(library, order("reuse", tmp_path / "files"), lambda _frame: None).run()
+    assert (done["reason"], done["found"]) == ("stop", {})
+
+
+def test_a_library_that_refuses_a_run_is_told_as_stuck_with_what_was_found(model, tmp_path):
+    with loaded(model("on run 3: fault fail", "reuse_granularity: 2")) as library:
+        done = Probe(library, order("reuse", tmp_path / "files"), lambda _frame: None).run()
+    assert (done["reason"], done["stuck"]) == ("error", True)
+    assert done["found"] == {"reuses_finished": True}
+
+
+def test_a_file_that_was_loaded_is_released_also_when_the_step_ends_early(model, tmp_path):
+    loads = []
+
+    def send(_frame):
+        if library._cache_loaded:
+            loads.append(True)
+            one.abort()
+
+    with loaded(model()) as library:
+        one = Probe(library, order("files", tmp_path / "files"), send)
+        assert one.run()["reason"] == "aborted"
+        assert (loads, library._cache_loaded) == ([True], False)
