@@ -7,7 +7,7 @@ Rule 2: a model that cannot be loaded, or whose prompts cannot be made, is liste
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,7 +58,9 @@ class Inventory:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._platform = read_platform(config.sysfs_root)
-        self._before: dict[Path, Stamp] = {}
+        self._before: Mapping[Path, Stamp] = {}
+        self._seen: tuple[object, ...] = ()
+        """Beside the model files, all that decides what is listed."""
         self._counted: dict[Path, _Counted] = {}
         self._made: dict[str, tuple[ModelConfig | None, Stamp, Fault | None]] = {}
         """Of each kit: the settings and the files, and why there is none."""
@@ -84,7 +86,8 @@ class Inventory:
         for model in self._config.models:
             if (fault := self._own_faults.get(model.id)) is not None:
                 raise ConfigError(fault.message, fault.hint)
-        self._take(found)
+        if found is not None:
+            self._take(found)
         self.catalogue.listen(self.kits.models_changed)
 
     async def run(self) -> None:
@@ -98,7 +101,9 @@ class Inventory:
 
     async def look(self) -> None:
         """Look once, and put down what counts by now."""
-        self._take(await asyncio.to_thread(self._look))
+        found = await asyncio.to_thread(self._look)
+        if found is not None:
+            self._take(found)
 
     def check(self, model_id: str) -> Fault | None:
         """Look at a model that is to be loaded now; return why it cannot be. Called in any thread."""
@@ -111,22 +116,22 @@ class Inventory:
 
     # a look, in a thread of its own
 
-    def _look(self, *, first: bool = False) -> _Findings:
+    def _look(self, *, first: bool = False) -> _Findings | None:
+        """Return what there is now; None: what there was at the look before."""
         config = self._config
         in_folder = model_files(config.models_folder)
-        now = {file: _stamp(file, file.with_suffix(".yaml")) for file in in_folder}
+        if in_folder is None:  # a disk that is away for a moment takes no model with it
+            in_folder = [file for file, counted in self._counted.items() if counted.settings is not None]
+            now = {file: self._counted[file].stamp for file in in_folder}
+        else:
+            now = {file: _stamp(file, file.with_suffix(".yaml")) for file in in_folder}
         now |= {model.file: _stamp(model.file) for model in config.models if model.file not in now}
-        for file in now.keys() | self._counted.keys():
-            stamp, counted = now.get(file, ()), self._counted.get(file)
-            if counted is not None and counted.stamp == stamp:
-                continue
-            is_settled = _is_old(stamp) if first else stamp == self._before.get(file, ())
-            if is_settled and file in now:
-                settings = read_settings(file) if file in in_folder else None
-                self._counted[file] = _Counted(stamp, settings, inspect_model(file))
-            elif is_settled:
-                self._counted.pop(file, None)
-        self._before = now
+        has_changed = self._count(now, frozenset(in_folder), first=first)
+        library = find_library(config, (_ANY,))
+        seen = (config.models, config.models_folder, library, self._kit_stamps())
+        if not has_changed and seen == self._seen:
+            return None
+        self._seen = seen
         read = {
             file: counted.settings
             for file in sorted(self._counted, key=_name)
@@ -134,24 +139,47 @@ class Inventory:
         }
         return self._findings(config, list_models(config.models, read))
 
+    def _count(self, now: Mapping[Path, Stamp], in_folder: Set[Path], *, first: bool) -> bool:
+        """Let count what two looks agree on; return whether that is something new."""
+        has_changed = False
+        for file in now.keys() | self._counted.keys():
+            stamp, counted = now.get(file, ()), self._counted.get(file)
+            if counted is not None and counted.stamp == stamp and file in now:
+                continue
+            is_settled = _is_old(stamp) if first else stamp == self._before.get(file, ())
+            if is_settled and file in now:
+                settings = read_settings(file) if file in in_folder else None
+                self._counted[file] = _Counted(stamp, settings, inspect_model(file))
+                has_changed = True
+            elif is_settled and counted is not None:
+                del self._counted[file]
+                has_changed = True
+        self._before = now
+        return has_changed
+
+    def _kit_stamps(self) -> dict[str, Stamp]:
+        return {model_id: _stamp(*_files_of(model)) for model_id, (model, _, _) in self._made.items()}
+
     def _findings(self, config: Config, listing: Listing) -> _Findings:
-        self._own_faults = {entry.id: entry.fault for entry in listing.entries if entry.fault}
+        own_faults = {entry.id: entry.fault for entry in listing.entries if entry.fault}
         entries = listing.entries or (stand_in(config, native=find_library(config, (_ANY,)) is not None),)
         kits: dict[str, Kit] = {}
         for entry in entries:
             if entry.fault is None or entry.settings is None:
-                self._make_kit(entry, kits)
+                fault = self._make_kit(entry, kits)
+                if fault is not None:
+                    own_faults[entry.id] = fault
+        self._own_faults = own_faults
         judged = [replace(entry, fault=entry.fault or self._fault(entry)) for entry in entries]
         # A broken file must not become the default because of its name; a configured model stays what it is.
         count = len(config.models)
         ordered = (*judged[:count], *sorted(judged[count:], key=lambda entry: entry.fault is not None))
         return _Findings(ordered, kits, listing.left_out)
 
-    def _make_kit(self, entry: Entry, kits: dict[str, Kit]) -> None:
+    def _make_kit(self, entry: Entry, kits: dict[str, Kit]) -> Fault | None:
         """Open a kit where there is none for these settings; what fails is a fault of the model."""
         model = entry.settings
-        files = [] if model is None else [Path(model.template), *filter(None, [model.tokenizer])]
-        stamp = _stamp(*files)
+        stamp = _stamp(*_files_of(model))
         known, known_stamp, fault = self._made.get(entry.id, (None, None, None))
         if known != model or known_stamp != stamp:
             fault = None
@@ -160,8 +188,7 @@ class Inventory:
             except ConfigError as exc:
                 fault = Fault(Code.MODEL_ERROR, str(exc), exc.hint)
             self._made[entry.id] = model, stamp, fault
-        if fault is not None:
-            self._own_faults[entry.id] = fault
+        return fault
 
     def _fault(self, entry: Entry) -> Fault | None:
         own = self._own_faults.get(entry.id)
@@ -205,6 +232,14 @@ def open_inventory(config: Config) -> Inventory:
     inventory = Inventory(config)
     inventory.begin()
     return inventory
+
+
+def _files_of(model: ModelConfig | None) -> list[Path]:
+    """Return the files that a model's prompts are made with; our own templates have no suffix."""
+    if model is None:
+        return []
+    template = Path(model.template)
+    return [*([template] if template.suffix else []), *([model.tokenizer] if model.tokenizer else [])]
 
 
 def _name(file: Path) -> tuple[str, str]:

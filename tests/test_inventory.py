@@ -126,6 +126,32 @@ async def test_the_files_of_adapters_are_no_models(folder):
     assert catalogue.settings("talk").loras[0].file == adapter
 
 
+@in_loop
+async def test_a_folder_that_cannot_be_read_for_a_while_takes_no_model_with_it(folder):
+    folder.write("talk.sim")
+    catalogue = folder.open()
+    await folder.look()
+    away = folder.path.rename(folder.path.with_name("away"))
+    await folder.look(3)
+    assert catalogue.ids == ("talk",)
+    away.rename(folder.path)
+    (folder.path / "talk.sim").unlink()
+    await folder.look()
+    assert catalogue.ids == ("demo",)
+
+
+@in_loop
+async def test_where_nothing_changes_nobody_is_told_anything(folder):
+    folder.write("talk.sim")
+    folder.write("bad.rkllm", b"")
+    catalogue, heard = folder.open(), []
+    await folder.look()
+    catalogue.listen(heard.append)
+    await folder.look(5)
+    assert heard == []
+    assert folder.inventory._look() is None
+
+
 # settings
 
 

@@ -100,6 +100,19 @@ def test_limits_presets_and_clients_change_without_a_restart(running):
     assert "config_reloaded changed=limits.client_waiting,limits.max_tokens," in running.daemon.log
 
 
+def test_models_change_without_a_restart(running, tmp_path):
+    file = tmp_path / "new.sim"
+    file.write_text('rkllm-simulator 1\nprofile: instant\nalways: reply "new"\n')
+    running.change(models=[{"id": "new", "file": str(file)}], clients=[{"name": "c*", "model": "new"}])
+    running.until("info", lambda info: [model["id"] for model in info["models"]] == ["new"])
+    assert running.ask("c", "q1", {"prompt": "hi"}).json["text"] == "new"
+    assert running.ask("c", "q2", {"prompt": "hi", "model": "demo"}).json["error"]["code"] == "unknown_model"
+    running.change()
+    running.until("info", lambda info: [model["id"] for model in info["models"]] == ["demo"])
+    assert running.ask("c", "q3", {"prompt": "hi", "model": "new"}).json["error"]["code"] == "unknown_model"
+    assert running.ask("c", "q4", {"prompt": "say: old"}).json["text"] == "old"
+
+
 def test_what_needs_a_restart_is_told_until_it_is_taken_back(running):
     running.change(mqtt={"keepalive_s": 77}, delta_interval_ms=7)
     assert "config_needs_restart keys=mqtt.keepalive_s\n" in running.daemon.log

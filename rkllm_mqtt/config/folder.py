@@ -30,8 +30,8 @@ class Listing:
     """Files of the folder that are not listed, and why."""
 
 
-def model_files(folder: Path | None) -> list[Path]:
-    """Return the model files in a folder, sorted; none where there is no folder, or it cannot be read."""
+def model_files(folder: Path | None) -> list[Path] | None:
+    """Return the model files in a folder, sorted; None where it cannot be read."""
     if folder is None:
         return []
     try:
@@ -40,7 +40,7 @@ def model_files(folder: Path | None) -> list[Path]:
                 Path(entry.path) for entry in found if not entry.name.startswith(".") and entry.is_file()
             ]
     except OSError:
-        return []
+        return None
     models = [path for path in paths if path.suffix in SUFFIXES]
     return sorted(models, key=lambda path: (path.stem, SUFFIXES.index(path.suffix)))
 
@@ -91,9 +91,8 @@ def list_models(configured: Sequence[ModelConfig], read: Read) -> Listing:
 
 def read_listing(config: Config) -> Listing:
     """Return the models of a configuration and of what lies in its folder now."""
-    return list_models(
-        config.models, {file: read_settings(file) for file in model_files(config.models_folder)}
-    )
+    files = model_files(config.models_folder) or []
+    return list_models(config.models, {file: read_settings(file) for file in files})
 
 
 def read_catalogue(config: Config) -> Catalogue:

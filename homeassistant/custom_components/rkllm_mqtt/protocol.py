@@ -139,7 +139,10 @@ def parse_info(payload: str | bytes | bytearray) -> Info | None:
             driver=runtime.get("driver"),
             runtime=runtime.get("version"),
             simulated=bool(runtime.get("simulated")),
-            models=tuple(_model(each) for each in members.get("models", ())),
+            # One with a fault answers nobody: it is as if it were not there.
+            models=tuple(
+                _model(each) for each in members.get("models", ()) if not _mapping(each).get("fault")
+            ),
             features=frozenset(str(each) for each in members.get("features", ())),
         )
     except (KeyError, TypeError, ValueError):

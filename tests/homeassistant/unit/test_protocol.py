@@ -21,6 +21,17 @@ EVENTS = {
 FINALS = [name for name in NAMES if golden(name).get("object") == "chat.completion"]
 
 
+def test_a_model_with_a_fault_is_not_served():
+    members = golden("info")
+    broken = {**members["models"][0], "id": "broken", "fault": {"message": "is empty", "hint": "Copy it."}}
+    members["models"] = [broken, *members["models"]]
+    info = parse_info(json.dumps(members))
+    assert info.model("broken") is None
+    assert info.default_model.id == "qwen3-1.7b"
+    members["models"] = [{**broken, "fault": "odd"}, "no model"]
+    assert parse_info(json.dumps(members)) is None
+
+
 def test_the_info_of_the_daemon_is_understood():
     info = parse_info(json.dumps(golden("info")))
     assert (info.uid, info.node, info.base, info.major) == (
