@@ -339,6 +339,7 @@ class Daemon:
                 await self._reception.drained()  # what is left unacknowledged comes again
                 await self._outbox.drained()
         await asyncio.gather(self._session.close([self.reporter.offline()]), self.slot.close())
+        self._scheduler.cache.close()
 
     # between the parts
 

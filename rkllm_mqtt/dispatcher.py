@@ -27,7 +27,7 @@ from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.outcomes import Outcomes
 from rkllm_mqtt.preemption import Preemption, interrupt
-from rkllm_mqtt.priming import Priming
+from rkllm_mqtt.priming import Priming, prime_of
 from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.residence import Residence
 from rkllm_mqtt.runtime.run import RunEnd
@@ -109,6 +109,7 @@ class Dispatcher:
         )
         self.priming = Priming(slot, scheduler.follow_prime, self.wake)
         """What the idle slot computes; others add their sources."""
+        self.priming.sources.append(lambda: prime_of(scheduler.cache.idle()))
         self._collector = Collector(live, journal.now, self.wake)
         self._collector.window_s = config.runtime.batch_window_ms / 1000
         self._stays = Stays(
@@ -184,6 +185,8 @@ class Dispatcher:
         if held or job.request.prefix is not None:
             return None
         if not self._orders.ready(job, self.wake):
+            return None
+        if self._saves_first(job):
             return None
         try:
             turn = self._submit(job)
@@ -295,13 +298,18 @@ class Dispatcher:
             self._preemption.look()
             jobs = self._together(job)
             if not jobs:
-                return  # others may come
+                return  # others may come, or something is done first
             self._take_in(jobs, tasks)
+
+    def _saves_first(self, job: Job) -> bool:
+        """Return whether what a job will replace in the KV cache is saved first: that pays, and is short."""
+        order = self._scheduler.save_in_front(job) if self._slot.columns == 1 else None
+        return order is not None and self.priming.insist(order)
 
     def _together(self, job: Job) -> list[Job]:
         """Return the jobs to hand to the worker now, of which this one's turn has come."""
         if self._slot.columns == 1:
-            return [job]
+            return [] if self._saves_first(job) else [job]
         busy = any(not turn.run.ended.done() for turn in self._turns)
         is_ready = partial(self._orders.ready, wake=self.wake)
         return self._collector.gather(job, self._slot.columns, busy=busy, ready=is_ready)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from rkllm_mqtt.answer import Answer, Send
+from rkllm_mqtt.caching.tracker import Restorable
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.config.catalogue import Catalogue
 from rkllm_mqtt.core.prefix import Chain
@@ -72,7 +73,10 @@ class Handover:
             check_size(prompt.tokens, self._config.limits.logits_max_mb)
         tracker = self._scheduler.tracker
         chain = tracker.chain_of(job.request.model, order.lora, order.prompt)
-        cached_chars = tracker.expected(chain).likely
+        file = None
+        if rendered.mode != "runtime" and order.readout is None:
+            order, file = self._furnish(job, order, chain, prompt.tokens.tokens)
+        cached_chars = tracker.expected(chain, file).likely
         chunks = None
         if rendered.mode != "runtime" and order.readout is None:  # else a part would be a whole message
             chunks = self._scheduler.chunks(job, order.prompt, cached_chars, rendered.specials)
@@ -81,7 +85,17 @@ class Handover:
         order = replace(order, first_token_limit_s=limit_s, chunks=chunks)
         run = self._slot.submit(order, partial(self._take, answer))
         # What the other modes leave in the cache, nobody has said.
-        return self._turn(job, prompt, answer, run, chain if order.readout is None else None)
+        return self._turn(job, prompt, answer, run, chain if order.readout is None else None, file)
+
+    def _furnish(
+        self, job: Job, order: RunOrder, chain: Chain, tokens: int
+    ) -> tuple[RunOrder, Restorable | None]:
+        """Return the order with the files that it loads and leaves; registered prefixes may be on disk."""
+        cache, wish = self._scheduler.cache, job.request.prefix
+        order, file = cache.furnish(order, chain, tokens)
+        if wish is not None:
+            order = cache.piggyback(order, chain, tokens, "disk" if wish.name else "memory")
+        return order, file
 
     def prepare(self, job: Job, wake: Callable[[], None]) -> tuple[Prompt, RunOrder] | None:
         """Return the prompt of a job and its order; None: it is being made, and `wake` is called then.
@@ -159,9 +173,17 @@ class Handover:
     def _answer(self, job: Job) -> Answer:
         return Answer(job, self._send, interval_s=self._config.delta_interval_ms / 1000)
 
-    def _turn(self, job: Job, prompt: Prompt, answer: Answer, run: Run, chain: Chain | None) -> Turn:
+    def _turn(
+        self,
+        job: Job,
+        prompt: Prompt,
+        answer: Answer,
+        run: Run,
+        chain: Chain | None,
+        file: Restorable | None = None,
+    ) -> Turn:
         turn = Turn(job, run, answer, prompt.rendered, prompt.tokens, job.carried)
-        self._scheduler.follow(turn, chain)
+        self._scheduler.follow(turn, chain, file)
         return turn
 
     def _take(self, answer: Answer, pieces: Sequence[Any], tokens: int) -> None:

@@ -27,6 +27,11 @@ class Prime:
     """Called when it has ended, also before its time; None: the worker was lost."""
 
 
+def prime_of(order: RunOrder | None) -> Prime | None:
+    """Return an order as a wish of which nobody needs to hear the end."""
+    return None if order is None else Prime(order)
+
+
 Source = Callable[[], Prime | None]
 """Says what is worth computing now; None: nothing."""
 
@@ -46,6 +51,7 @@ class Priming:
         self._follow = follow
         self._wake = wake
         self._run: Run | None = None
+        self._is_insisted = False
         self._timer: asyncio.TimerHandle | None = None
         self._is_due = False
         self.sources: list[Source] = []
@@ -68,13 +74,21 @@ class Priming:
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_IDLE_S, self._fall_due)
 
+    def insist(self, order: RunOrder) -> bool:
+        """Run something short in front of the job whose turn it is; return False when there is no room."""
+        if self._run is not None or not self._slot.room:
+            return False
+        self._submit(Prime(order))
+        self._is_insisted = True
+        return True
+
     def give_way(self) -> None:
-        """A job is there: begin nothing, and end what has begun."""
+        """A job is there: begin nothing, and end what has begun, unless it was to be in front of the job."""
         self._is_due = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._run is not None:
+        if self._run is not None and not self._is_insisted:
             self._run.abort()
 
     async def close(self, timeout_s: float) -> None:
@@ -93,14 +107,16 @@ class Priming:
 
     def _begin(self) -> None:
         prime = next((found for source in self.sources if (found := source()) is not None), None)
-        if prime is None:
-            return
+        if prime is not None:
+            self._submit(prime)
+
+    def _submit(self, prime: Prime) -> None:
         run = self._run = self._slot.submit(prime.order, lambda _pieces, _tokens: None)
         run.ended.add_done_callback(lambda ended: self._end(prime, run, ended))
         self._follow(run)
 
     def _end(self, prime: Prime, run: Run, ended: "asyncio.Future[RunEnd]") -> None:
-        self._run = None
+        self._run, self._is_insisted = None, False
         end = None if ended.cancelled() or isinstance(ended.exception(), SlotLost) else ended.result()
         if end is not None:
             self.slot_s += end.run_ms / 1000

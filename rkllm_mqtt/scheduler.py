@@ -9,12 +9,15 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rkllm_mqtt.caching.ledger import Ledger
+from rkllm_mqtt.caching.prefixcache import PrefixCache
+from rkllm_mqtt.caching.tiers import open_tiers
 from rkllm_mqtt.caching.tracker import KvTracker, Restorable
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.config.catalogue import Catalogue
 from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.chunks import next_cut
-from rkllm_mqtt.core.estimates import Estimates
+from rkllm_mqtt.core.estimates import Estimates, prompt_chars, shared_chars
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.live import LiveJobs
 from rkllm_mqtt.core.pace import Pace
@@ -28,7 +31,7 @@ from rkllm_mqtt.holding import Holding
 from rkllm_mqtt.knowledge import Knowledge
 from rkllm_mqtt.outlooks import Outlooks
 from rkllm_mqtt.residence import LOADS_KEY
-from rkllm_mqtt.runtime.order import ChunkOrder
+from rkllm_mqtt.runtime.order import ChunkOrder, RunOrder
 from rkllm_mqtt.runtime.run import EndReason, Run, RunEnd
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
@@ -36,6 +39,8 @@ from rkllm_mqtt.turn import Turn
 
 _KEPT_EVERY_RUNS = 16
 """The rates are stored so often, and at the end."""
+_KIN = 0.5
+"""A job that saves so much of what the cache holds goes on with it."""
 _TELLING = 4
 """A prompt of which so many times more is reused than computed shows that the cache is reused."""
 
@@ -59,12 +64,11 @@ class Scheduler:
         self._slot = slot
         self._journal = journal
         self._in_kv: ChatRequest | None = None
+        self._last_job: Job | None = None
         self.knowledge = Knowledge(slot, journal)
         """Of the runtime's KV cache and prompt-cache files."""
         self.tracker = KvTracker(slot, self.knowledge)
         """Knows what is in the KV cache."""
-        self.savings = Savings()
-        """What the KV cache has saved."""
         self._columns: list[Turn] = []
         """Those of the batches in the slot."""
         self._resumed: set[str] = set()
@@ -74,6 +78,17 @@ class Scheduler:
         """By model: whether a run is computed on what the one before left in the cache; absent: unknown."""
         self.paces = Paces(catalogue)
         """What has been learned of each model's speed."""
+        self.savings = Savings()
+        """What the KV cache and its files have saved."""
+        self.cache = PrefixCache(
+            slot,
+            self.tracker,
+            self.knowledge,
+            self.paces,
+            open_tiers(config),
+            Ledger(journal, config.runtime.disk_write_mb_per_day),
+        )
+        """The prompt-cache files."""
         self.estimates = Estimates(self.paces)
         self.estimates.habits.remembered = config.limits.client_states
         self.outlooks = Outlooks(self._policy, slot, journal, self.estimates)
@@ -141,7 +156,7 @@ class Scheduler:
             chain: Of its prompt; None for a column of a batch, which has a KV cache of its own.
             file: The prompt-cache file that is loaded before it.
         """
-        self._in_kv = turn.job.request if chain is not None else None
+        self._in_kv, self._last_job = (turn.job.request if chain is not None else None), turn.job
         self._track(turn, chain, file)
         if chain is not None:
             self.on_prompt(turn, chain)
@@ -154,9 +169,30 @@ class Scheduler:
         turn.run.ended.add_done_callback(lambda _: self._settle(turn))
 
     def follow_prime(self, run: Run) -> None:
-        """Remember what a prime run leaves in the KV cache."""
-        self._in_kv = None
-        self.tracker.follow(run, self.tracker.chain_of(self._slot.wanted, run.order.lora, run.order.prompt))
+        """Follow a run of the idle slot: what it leaves in the KV cache is known only of a prime run."""
+        order, chain = run.order, None
+        if order.save is None:  # else it is a part of what is there
+            self._in_kv = None
+        if order.prime:
+            chain = self.tracker.chain_of(self._slot.wanted, order.lora, order.prompt)
+        tokens = self.paces[self._slot.wanted].tokenizer.estimate(order.prompt).tokens
+        self.tracker.follow(run, chain, self.cache.held_by(order.restore), tokens=tokens)
+
+    def is_foreign(self, job: Job) -> bool:
+        """Return whether a job has little use for what is in the KV cache now."""
+        last, there = self._last_job, self._in_kv
+        if last is None or there is None:
+            return True
+        if job.request.conversation is not None and job.client == last.client:
+            return job.request.conversation != there.conversation
+        return shared_chars(job.request, there) < _KIN * prompt_chars(there)
+
+    def save_in_front(self, job: Job) -> RunOrder | None:
+        """Return a save that pays in front of a job that will replace what is in the KV cache."""
+        last = self._last_job
+        if last is None or job.priority < last.priority or not self.is_foreign(job):
+            return None
+        return self.cache.in_front()
 
     def charge(self, client: str, seconds: float) -> None:
         """Charge a client for what was made ready for it."""
@@ -171,6 +207,7 @@ class Scheduler:
         """Store what has been learned."""
         self._unkept = 0
         await self.knowledge.keep()
+        await self.cache.ledger.keep()
         await self._journal.set_meta(LOADS_KEY, json.dumps(self._slot.loads.to_json()))
         for model in self._resumed:
             pace, key = self.paces[model], self._key(model)
@@ -204,7 +241,8 @@ class Scheduler:
             self._policy.begin(column.job, self._journal.now())  # the rest of its batch goes on
 
     def _track(self, turn: Turn, chain: Chain | None, file: Restorable | None) -> None:
-        tracked = self.tracker.follow(turn.run, chain, file)
+        client, tokens = turn.job.client, turn.tokens.tokens
+        tracked = self.tracker.follow(turn.run, chain, file, owner=client, tokens=tokens)
 
         def update(_future: "asyncio.Future[Any]") -> None:
             turn.match, turn.before = tracked.match, tracked.before

@@ -166,7 +166,7 @@ class Stays:
         if turn.run.in_batch:
             # Nobody knows whose fault it is; they run one by one from now on, and then it counts.
             self._batching.lost(job.request.model, reason, job.seq)
-        else:
+        elif not turn.run.killed_by_restore:  # that was the file's fault
             job.crashes += 1
         self._scheduler.forget_cache()
         decision = policy.after_slot_lost(job.crashes, self._config.runtime.max_attempts, reason)

@@ -199,6 +199,7 @@ class DaemonViews:
         """Return flat numbers, each of which a person may plot."""
         counters, pace = self._counters, self._pace(self._slot.wanted)
         holds, savings = self._live.policy.holds, self._scheduler.savings
+        cache = self._scheduler.cache
         uptime = time.monotonic() - self._started
         pid = self._slot.pid
         members: dict[str, Any] = {
@@ -222,6 +223,11 @@ class DaemonViews:
             "prefix_hits_total": savings.hits,
             "prefix_hit_percent": savings.hit_percent,
             "prefix_saved_s_total": round(savings.seconds, 1),
+            "prefix_restores_total": cache.counts.restores,
+            "prefix_saves_total": cache.counts.saves,
+            "prefix_file_failures_total": cache.counts.failures,
+            "prefix_files_mb": cache.mb,
+            "prefix_disk_written_mb": round(cache.ledger.written / 1e6, 1),
             **_quantiles("ttft_ms", pace.ttft_ms),
             **_quantiles("tokens_per_s", pace.tokens_per_s),
             "slot_busy_percent": round(100 * counters.busy_s / uptime, 2) if uptime else 0,

@@ -38,10 +38,27 @@ class Tracked:
     """Of its prompt; None for a run behind which nobody knows what is there."""
     file: "Restorable | None" = None
     """The prompt-cache file that it loads."""
+    owner: str = ""
+    """The client whose prompt it is; empty: nobody's in particular."""
+    tokens: int = 0
+    """Of its prompt, estimated."""
     match: Match = NOTHING
     """What of its prompt is not computed again: expected, and since it began as far as it is known."""
     before: KvState = UNKNOWN
     """What the cache held when it began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upcoming:
+    """What the KV cache will hold when the runs in the worker have ended."""
+
+    text: str
+    chain: Chain
+    tokens: int
+    chars_held: int
+    """Of the text, those that are known to be there."""
+    owner: str
+    lora: LoraOrder | None
 
 
 class KvTracker:
@@ -55,6 +72,9 @@ class KvTracker:
         self._pending: list[Tracked] = []
         self.text = ""
         """All that the last run computed; empty where that is not known."""
+        self._last: Tracked | None = None
+        self.on_followed: Callable[[Tracked], None] = lambda _tracked: None
+        """Called with each run that was submitted."""
         self.on_settled: Callable[[Tracked, RunEnd | None], None] = lambda _tracked, _end: None
         """Called when a run has ended and the state is known again; None: its worker was lost."""
 
@@ -87,15 +107,49 @@ class KvTracker:
                 state = state.after(Passed(chain_before, chain_before.chars, aborted=False), facts)
         return _loading(state, file, facts).match(chain, facts)
 
-    def follow(self, run: Run, chain: Chain | None, file: Restorable | None = None) -> Tracked:
+    @property
+    def upcoming(self) -> Upcoming | None:
+        """Return what will be there; None where that is not known, or not by its text alone."""
+        last = self._pending[-1] if self._pending else self._last
+        if last is None or last.chain is None or not self._is_raw:
+            return None
+        order = last.run.order
+        if self._pending:
+            chars = len(order.prompt)
+            return Upcoming(order.prompt, last.chain, last.tokens, chars, last.owner, order.lora)
+        state, facts = self.state, self._knowledge.facts_of(self._slot.wanted)
+        if state.held is None or not self.text:
+            return None
+        tokens = sum(state.tokens) if state.tokens else last.tokens
+        held = state.match(state.held, facts).known
+        return Upcoming(self.text, state.held, tokens, held, last.owner, order.lora)
+
+    @property
+    def _is_raw(self) -> bool:
+        model = self._slot.catalogue.settings(self._slot.wanted)
+        return model is None or model.template != "runtime"
+
+    def follow(
+        self,
+        run: Run,
+        chain: Chain | None,
+        file: Restorable | None = None,
+        *,
+        owner: str = "",
+        tokens: int = 0,
+    ) -> Tracked:
         """Follow a run that was just submitted.
 
         Args:
             run: In the worker.
             chain: Of its prompt; None: behind it nobody knows what is there (a batch, another mode).
             file: The prompt-cache file that it loads.
+            owner: The client whose prompt it is.
+            tokens: Of its prompt, estimated.
         """
-        tracked = Tracked(run, chain, file, NOTHING if chain is None else self.expected(chain, file))
+        match = NOTHING if chain is None else self.expected(chain, file)
+        tracked = Tracked(run, chain, file, owner, tokens, match)
+        self.on_followed(tracked)
         self._pending.append(tracked)
         run.started.add_done_callback(lambda started: None if started.cancelled() else self._begin(tracked))
         run.ended.add_done_callback(lambda _: self._settle(tracked))
@@ -103,7 +157,7 @@ class KvTracker:
 
     def forget(self) -> None:
         """Nothing is known of the KV cache any more."""
-        self._state, self.text = UNKNOWN, ""
+        self._state, self._last, self.text = UNKNOWN, None, ""
 
     def _begin(self, tracked: Tracked) -> None:
         facts = self._knowledge.facts_of(self._slot.wanted)
@@ -144,7 +198,7 @@ class KvTracker:
             refused=restored is not None and not restored.ok,
         )
         self._state = self._state.after(passed, facts)
-        self.text = text
+        self._last, self.text = tracked, text
 
     def _look(self) -> None:
         """Notice that the worker is another one."""

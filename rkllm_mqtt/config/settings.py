@@ -148,6 +148,23 @@ class RuntimeConfig(Section):
         description="Idleness after which the runtime is asked what it does with caches, once for each model "
         "file and release, seconds; null: never by itself.",
     )
+    ram_cache_mb: int | None = Field(
+        None,
+        ge=0,
+        le=1_048_576,
+        description="Memory for saved beginnings of prompts, megabytes; 0: none; default: 15 % of what is "
+        "available at the start.",
+    )
+    ram_cache_folder: Path | None = Field(
+        None, description="Folder in memory (tmpfs) for them; default: in /dev/shm, or the service's own."
+    )
+    disk_write_mb_per_day: int = Field(
+        500,
+        ge=0,
+        le=1_048_576,
+        description="What may be written on the disk a day for beginnings that clients have registered, "
+        "megabytes; flash wears; 0: nothing.",
+    )
     batch_window_ms: float = Field(
         10,
         ge=0,

@@ -6,7 +6,7 @@ have the same cuts in it.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from itertools import pairwise
@@ -29,19 +29,22 @@ class Chain:
     """Where the beginnings end, characters, rising; the last one is the whole text."""
     digests: tuple[str, ...]
     """One for each."""
+    inner: Mapping[int, str] = field(default_factory=dict, compare=False)
+    """Digests of further beginnings, which are no cuts: other texts are not cut there."""
 
     @classmethod
     def of(cls, text: str, fingerprint: str, also: int = 0) -> Self:
-        """Return the beginnings of a text, one of them `also` characters long."""
-        ends = _cuts(text)
-        if 0 < also < len(text):
-            ends = sorted({*ends, also})
+        """Return the beginnings of a text, and one more that is `also` characters long."""
+        cuts = _cuts(text)
+        ends = sorted({*cuts, also}) if 0 < also < len(text) else cuts
         sha = blake2b(fingerprint.encode(), digest_size=_DIGEST_BYTES)
         digests: list[str] = []
         for begin, end in pairwise((0, *ends)):
             sha.update(text[begin:end].encode("utf-8", "surrogatepass"))
             digests.append(sha.copy().hexdigest())
-        return cls(fingerprint, tuple(ends), tuple(digests))
+        found = dict(zip(ends, digests, strict=True))
+        inner = {} if also in cuts or also not in found else {also: found.pop(also)}
+        return cls(fingerprint, tuple(found), tuple(found.values()), inner)
 
     @property
     def chars(self) -> int:
@@ -56,7 +59,7 @@ class Chain:
     @cached_property
     def digest_at(self) -> Mapping[int, str]:
         """Return the digests by where their beginnings end."""
-        return dict(zip(self.ends, self.digests, strict=True))
+        return {**self.inner, **dict(zip(self.ends, self.digests, strict=True))}
 
     def shared(self, other: "Chain | None") -> int:
         """Return how many characters of the beginning are known to be the same."""
@@ -73,7 +76,7 @@ class Chain:
 
     def begins(self, other: "Chain") -> bool:
         """Return whether another text begins with all of this one."""
-        return bool(self.ends) and self.fingerprint == other.fingerprint and self.shared(other) == self.chars
+        return bool(self.ends) and self.fingerprint == other.fingerprint and other.shared(self) == self.chars
 
     def cut(self, chars: int) -> Self:
         """Return the chain of the longest beginning that is no longer than this."""

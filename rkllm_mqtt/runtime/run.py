@@ -209,6 +209,14 @@ class Run:
         """Return whether the library loads its prompt-cache file, or was lost in that."""
         return self.order.restore is not None and self.started_at is not None and self.restored is None
 
+    @property
+    def killed_by_restore(self) -> bool:
+        """Return whether the worker was lost while it loaded this run's prompt-cache file."""
+        if not self.restoring or not self.ended.done() or self.ended.cancelled():
+            return False
+        lost = self.ended.exception()
+        return isinstance(lost, SlotLost) and not lost.deliberate
+
     def expect_start(self) -> None:
         """Nothing is before it in the worker any more: a worker that does not begin it now hangs."""
         if self.started_at is None and not self._aborting and not self.ended.done():

@@ -78,3 +78,13 @@ def test_what_is_no_chain_is_refused(kept):
 def test_a_fingerprint_tells_each_part_from_any_other():
     parts = [(1, "a"), (1, "b"), ("1", "a"), ((1,), "a"), (1, "a", None)]
     assert len({fingerprint_of(each) for each in parts}) == len(parts)
+
+
+def test_a_beginning_that_is_no_cut_is_known_and_hides_no_other():
+    prompt = ask("What time is it?")
+    state = Chain.of(prompt + "Ten o'clock.", "qwen", len(prompt))
+    assert chain(prompt).shared(state) == len(prompt)
+    after = prompt + "Ten o'clock.<|im_end|>\n<|im_start|>user\nThanks.<|im_end|>\n<|im_start|>assistant\n"
+    assert state.begins(chain(after))
+    assert state.begins(Chain.of(after + "Welcome.", "qwen", len(after)))
+    assert state == chain(prompt + "Ten o'clock.")

@@ -1,0 +1,247 @@
+"""The promise of `caching/prefixcache.py`: files make answers come sooner, and fail in nobody's way."""
+
+import asyncio
+import os
+import signal
+from contextlib import asynccontextmanager
+
+import pytest
+from live_dispatcher import dispatching
+from live_jobs import address, admit, make_job, request
+from live_slot import in_loop
+
+from rkllm_mqtt.core.job import Priority
+
+PROBED = {
+    "reuses_finished": True,
+    "reuses_aborted": True,
+    "holds_generated": True,
+    "load_replaces": True,
+    "loaded_stays": False,
+    "aborted_saves": False,
+    "granularity": 1,
+    "load_s_per_mb": 0.0001,
+    "save_s_per_mb": 0.0001,
+    "bytes_per_token": 100,
+}
+PACE = "floor_ms: 1\nprefill_ms_per_token: 0.2\nkv_bytes_per_token: 100\n"
+"""A prompt of these tests takes 0.1 s, and its file is loaded in no time."""
+
+
+class Talk:
+    """A conversation of one client, which sends all of it each time."""
+
+    def __init__(self, kit, client, rules=60):
+        self._kit, self.client = kit, client
+        self.messages = [
+            {"role": "system", "content": f"You help {client}. " + f"Be kind to {client}. " * rules}
+        ]
+        self._count = 0
+
+    async def say(self, text, **fields):
+        """Ask one more question; return the final."""
+        self._count += 1
+        self.messages.append({"role": "user", "content": f"say: {text}"})
+        name = f"{self.client}{self._count}"
+        asked = request("", model="own", max_tokens=100, messages=tuple(self.messages))
+        job = make_job(asked, address(self.client, name), id=name, **fields)
+        await admit(self._kit.journal, job)
+        self._kit.live.add(job)
+        self._kit.dispatcher.wake()
+        final = await self._kit.final(name)
+        assert final["text"] == text
+        self.messages.append({"role": "assistant", "content": text})
+        return final
+
+
+@asynccontextmanager
+async def caching(folder, *lines, facts=None, **settings):
+    model = folder / "own.sim"
+    if not model.exists():  # another model file has other keys and values
+        model.write_text("\n".join(["rkllm-simulator 1", "profile: instant", PACE, *lines, ""]))
+    memory = {"ram_cache_folder": folder / "memory", "ram_cache_mb": 10}
+    async with dispatching(folder, model, **memory | settings) as kit:
+        await kit.until(lambda: kit.slot.loaded)
+        kit.cache = kit.scheduler.cache
+        kit.scheduler.knowledge.learn("own", **PROBED | (facts or {}))
+        kit.dispatcher.priming.sources.append(kit._moved.set)  # asked when nothing is left to save
+        yield kit
+
+
+async def saved(kit, count=1):
+    """Wait until so many files were written."""
+    await kit.until(lambda: kit.cache.counts.saves >= count and not kit.dispatcher.priming.busy)
+
+
+def computed(final):
+    usage = final["usage"]
+    return usage["prompt_tokens"] - usage["cached_tokens"]
+
+
+@in_loop
+async def test_interleaved_conversations_of_four_clients_compute_only_what_is_new(tmp_path):
+    async with caching(tmp_path) as kit:
+        talks = [Talk(kit, name) for name in ("ann", "bob", "cem", "dia")]
+        for number in range(3):
+            for talk in talks:
+                final = await talk.say(f"answer {number}")
+                if number:
+                    assert computed(final) < 0.25 * final["usage"]["prompt_tokens"]
+        assert kit.cache.counts.restores == 8
+        assert kit.cache.counts.failures == 0
+        assert {file["client"] for file in kit.cache.told()} >= {"ann", "bob", "cem", "dia"}
+
+
+@in_loop
+async def test_in_an_idle_slot_the_latest_state_of_a_conversation_takes_the_place_of_earlier_ones(tmp_path):
+    async with caching(tmp_path) as kit:
+        ann = Talk(kit, "ann")
+        for number in range(3):
+            await ann.say(f"answer {number}" + " and more" * 20)
+            await saved(kit, number + 1)
+        (file,) = kit.cache.told()
+        assert (file["client"], file["tier"]) == ("ann", "memory")
+        await Talk(kit, "bob").say("foreign")
+        final = await ann.say("thanks")
+        assert computed(final) < 60
+        assert kit.cache.counts.restores == 1
+
+
+@in_loop
+async def test_what_many_prompts_begin_with_is_saved_although_no_conversation_goes_on(tmp_path):
+    async with caching(tmp_path) as kit:
+        for number in range(6):
+            talk = Talk(kit, "house")
+            talk.client, talk._count = f"sensor{number % 2}", number
+            await talk.say(f"reading {number}")
+        await Talk(kit, "bob").say("foreign")
+        final = await Talk(kit, "house").say("fine")
+        assert computed(final) < 60
+        assert kit.cache.counts.restores
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"load_s_per_mb": None}, {"reuses_finished": None}, {"load_s_per_mb": 10_000.0}],
+    ids=["nobody has probed files", "nobody has probed reuse", "loading is slower than computing"],
+)
+@in_loop
+async def test_where_files_are_unknown_or_no_gain_none_are_written_and_none_are_loaded(tmp_path, facts):
+    async with caching(tmp_path, facts=facts) as kit:
+        ann, bob = Talk(kit, "ann"), Talk(kit, "bob")
+        for number in range(2):
+            await ann.say(f"answer {number}")
+            await bob.say(f"answer {number}")
+        assert (kit.cache.counts.saves, kit.cache.counts.restores) == (0, 0)
+        assert kit.cache.told() == []
+
+
+@pytest.mark.parametrize("fate", ["damaged", "truncated", "deleted", "of another model", "unreadable"])
+@in_loop
+async def test_a_file_that_cannot_be_loaded_is_removed_and_the_answer_comes_computed(tmp_path, fate):
+    async with caching(tmp_path) as kit:
+        ann = Talk(kit, "ann")
+        await ann.say("first")
+        await saved(kit)
+        (path,) = (tmp_path / "memory").glob("*.kv")
+        whole = path.read_bytes()
+        if fate == "damaged":
+            path.write_bytes(b"\0" * len(whole))
+        elif fate == "truncated":
+            path.write_bytes(whole[:1000])
+        elif fate == "of another model":
+            path.write_bytes(whole[:16] + b"\1\2\3\4" + whole[20:])
+        else:
+            path.unlink()
+            if fate == "unreadable":
+                path.mkdir()
+        await Talk(kit, "bob").say("foreign", priority=Priority.INTERACTIVE)
+        final = await ann.say("second")
+        assert final["attempt"] == 1
+        assert computed(final) == final["usage"]["prompt_tokens"]
+        assert kit.cache.counts.failures == 1
+        assert str(path) not in {file["file"] for file in kit.cache.told()}
+        assert kit.cache.find(path.stem) is None
+
+
+@in_loop
+async def test_a_worker_that_is_killed_in_a_load_costs_the_file_and_no_attempt(tmp_path):
+    async with caching(tmp_path, "cache_load_mb_s: 0.001", max_attempts=1, restart_max_s=0.1) as kit:
+        ann = Talk(kit, "ann")
+        await ann.say("first")
+        await saved(kit)
+        await Talk(kit, "bob").say("foreign", priority=Priority.INTERACTIVE)
+        answering = asyncio.create_task(ann.say("second"))
+        while not any(turn.run.restoring for turn in kit.dispatcher.turns):
+            await kit.journal.counts()
+        (marked,) = (tmp_path / "memory").glob("*.loading")
+        os.kill(kit.slot.pid, signal.SIGKILL)
+        final = await answering
+        assert final["status"] == "ok"
+        assert kit.cache.counts.failures == 1
+        assert kit.cache.find(marked.stem) is None
+        assert not marked.with_suffix(".kv").exists()
+
+
+@in_loop
+async def test_behind_two_killed_workers_no_more_files_are_loaded(tmp_path):
+    async with caching(tmp_path) as kit:
+        ann = Talk(kit, "ann")
+        await ann.say("first")
+        await saved(kit)
+        kit.cache._crashes[kit.scheduler.tracker.fingerprint("own", None)] = 2
+        await Talk(kit, "bob").say("foreign", priority=Priority.INTERACTIVE)
+        await ann.say("second")
+        assert kit.cache.counts.restores == 0
+
+
+@in_loop
+async def test_a_disk_without_room_is_said_once_and_left_alone_for_a_while(tmp_path):
+    async with caching(tmp_path) as kit:
+        (tmp_path / "memory").write_text("in the way")
+        ann, bob = Talk(kit, "ann"), Talk(kit, "bob")
+        for number in range(2):
+            await ann.say(f"answer {number}")
+            await bob.say(f"answer {number}")
+        assert kit.cache.counts.failures == 1
+        assert kit.cache.counts.saves == 0
+
+
+@in_loop
+async def test_what_does_not_fit_the_budget_is_not_written(tmp_path):
+    async with caching(tmp_path, facts={"bytes_per_token": 100_000}) as kit:
+        await Talk(kit, "ann").say("first")
+        await Talk(kit, "bob").say("second")
+        assert kit.cache.counts.saves == 0
+
+
+@in_loop
+async def test_files_outlive_a_daemon_that_was_killed(tmp_path):
+    async with caching(tmp_path) as kit:
+        ann = Talk(kit, "ann")
+        await ann.say("first")
+        await saved(kit)
+    async with caching(tmp_path) as kit:
+        again = Talk(kit, "ann")
+        again.messages, again._count = ann.messages, 10
+        final = await again.say("second")
+        assert computed(final) < 60
+        assert kit.cache.counts.restores == 1
+
+
+@in_loop
+async def test_a_daemon_that_stops_gives_the_memory_back(tmp_path):
+    async with caching(tmp_path) as kit:
+        await Talk(kit, "ann").say("first")
+        await saved(kit)
+        kit.cache.close()
+        assert kit.cache.told() == []
+        assert not (tmp_path / "memory").exists()
+
+
+@in_loop
+async def test_no_save_is_made_in_front_of_work_of_a_higher_class(tmp_path):
+    async with caching(tmp_path) as kit:
+        await Talk(kit, "ann").say("first", priority=Priority.BACKGROUND)
+        await Talk(kit, "voice").say("second", priority=Priority.INTERACTIVE)
+        assert kit.cache.counts.saves == 0
