@@ -38,6 +38,7 @@ ELSEWHERE = {
     "rkllm_mqtt/giving_up.py": "test_inventory.py",
     "rkllm_mqtt/rules.py": "test_outlooks.py",
     "rkllm_mqtt/config/policy.py": "config/test_settings.py",
+    "rkllm_mqtt/config/runtime.py": "config/test_settings.py",
     "rkllm_mqtt/intake/neighbours.py": "intake/test_reception.py",
     "rkllm_mqtt/serving.py": "test_app.py",
     "rkllm_mqtt/sender.py": "test_app.py",

@@ -2,6 +2,7 @@
 
 from rkllm_mqtt.config.loading import DEFAULT_PATHS, find_config, load_config, load_model, parse_config
 from rkllm_mqtt.config.models import LoraConfig, ModelConfig, PresetConfig
+from rkllm_mqtt.config.runtime import RuntimeConfig
 from rkllm_mqtt.config.schedules import ScheduleConfig
 from rkllm_mqtt.config.settings import (
     AdminConfig,
@@ -11,7 +12,6 @@ from rkllm_mqtt.config.settings import (
     LimitsConfig,
     LogConfig,
     MqttConfig,
-    RuntimeConfig,
     TlsConfig,
 )
 from rkllm_mqtt.core.errors import ConfigError
