@@ -20,12 +20,19 @@ Key = tuple[float, int, str]
 """Slot seconds of a client, `seq` of its oldest waiting job, its name."""
 
 
+_EXACT = 2**20
+"""Parts of a second whose sums are exact: equals stay equals when a charge is taken back, else a staged job
+would give way to one that came after it."""
 _SUMMED = 64
 """Jobs whose slot time is added up one by one; beyond them the mean is as good."""
 
 
 def _seq(job: Job) -> int:
     return job.seq
+
+
+def _exact(seconds: float) -> float:
+    return round(seconds * _EXACT) / _EXACT
 
 
 @dataclass(slots=True)
@@ -175,6 +182,7 @@ class Line:
 
     def charge(self, client: str, seconds: float) -> None:
         """Add slot time to a client; negative takes back what was charged too much."""
+        seconds = _exact(seconds)
         queue = self.queues.get(client)
         if queue is None:
             self._remember(client, self.used_s(client) + seconds)
@@ -186,15 +194,15 @@ class Line:
     def claim(self, client: str, cost_s: float) -> None:
         """Charge a client for a job that goes into the slot what it is estimated to use."""
         jobs, seconds = self._claimed.get(client, (0, 0.0))
-        self._claimed[client] = jobs + 1, seconds + cost_s
+        self._claimed[client] = jobs + 1, seconds + _exact(cost_s)
         self.charge(client, cost_s)
 
     def settle(self, client: str, cost_s: float, used_s: float) -> None:
         """Charge what a job has used instead of the `cost_s` that it was claimed with."""
         jobs, seconds = self._claimed.pop(client, (1, cost_s))
         if jobs > 1:
-            self._claimed[client] = jobs - 1, seconds - cost_s
-        self.charge(client, used_s - cost_s)
+            self._claimed[client] = jobs - 1, seconds - _exact(cost_s)
+        self.charge(client, _exact(used_s) - _exact(cost_s))
 
     def raise_floor(self) -> None:
         """Let newcomers begin where the least of all clients stands, now that a job begins.

@@ -141,6 +141,20 @@ def test_a_staged_job_gives_way_to_a_higher_class_and_to_a_client_that_used_less
     assert accounts(policy) == before
 
 
+@given(st.floats(0.001, 1e4), st.floats(0.001, 1e4), st.floats(0.001, 1e4))
+def test_a_staged_job_never_gives_way_to_an_equal_that_came_later(make_job, before, cost_s, other_s):
+    policy = Policy()
+    for seq, client in enumerate(CLIENTS, 1):
+        policy.add(make_job(seq, client=client, cost_s=cost_s))
+        policy.waiting.lines[NORMAL].charge(client, before)
+    for now in (1.0, 2.0):
+        staged = policy.choose(now)
+        policy.claim(staged, cost_s, now)
+        assert not policy.should_replace(staged, now)
+        policy.begin(staged, now)
+        policy.settle(staged, other_s, now)
+
+
 # preemption
 
 
