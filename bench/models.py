@@ -51,6 +51,11 @@ def buried(number: int, words: int) -> Question:
     return Question(f"{number}: {text}. {asked.prompt}", asked.answer, asked.tokens)
 
 
+def slot_s(question: Question) -> float:
+    """Return what a question takes at the pace of `origin`, seconds."""
+    return (PREFILL_MS + question.tokens * STEP_MS) / 1000
+
+
 def board(folder: Path) -> Path:
     """Write a model with the pace of Qwen2.5 1.5B on an RK3588."""
     return _write(

@@ -183,6 +183,7 @@ class Handover:
         file: Restorable | None = None,
     ) -> Turn:
         turn = Turn(job, run, answer, prompt.rendered, prompt.tokens, job.carried)
+        job.prompt_tokens = prompt.tokens.tokens
         self._scheduler.follow(turn, chain, file)
         return turn
 

@@ -113,6 +113,7 @@ async def test_how_long_a_prompt_will_be_read_is_known_from_the_first_answer_on(
             await kit.until(lambda name=name: any(turn.job.id == name for turn in kit.dispatcher.turns))
             turn = next(turn for turn in kit.dispatcher.turns if turn.job.id == name)
             told.append(kit.scheduler.outlooks.first_token_s(turn))
+            assert turn.job.prompt_tokens == turn.tokens.tokens
             await kit.final(name)
     assert told[0] is None
     assert told[2] > 5 * told[1] > 0

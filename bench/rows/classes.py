@@ -54,7 +54,7 @@ async def measure(context: Context) -> list[Figure]:
         ours = await _waits(stage, await stage.daemon("ours"), arrivals)
     async with context.stage(models.origin, environ) as stage:
         thin = await _waits(stage, await stage.thin(), arrivals)
-    asked_s = sum(_slot_s(arrival.question) for arrival in arrivals)
+    asked_s = sum(models.slot_s(arrival.question) for arrival in arrivals)
     load = 100 * asked_s / max(arrival.at_s for arrival in arrivals)
     return [
         Figure(
@@ -79,10 +79,6 @@ def _arrivals(last_s: float) -> list[_Arrival]:
             arrivals.append(_Arrival(at_s, priority, client, question))
             at_s += rng.expovariate(1 / load.every_s)
     return sorted(arrivals, key=lambda arrival: arrival.at_s)
-
-
-def _slot_s(question: models.Question) -> float:
-    return (models.PREFILL_MS + question.tokens * models.STEP_MS) / 1000
 
 
 async def _waits(stage: Stage, service: Service, arrivals: list[_Arrival]) -> Mapping[str, list[float]]:

@@ -45,10 +45,11 @@ class Estimates:
         return self.paces[job.request.model].rates.answer_s(context + made, rest)
 
     def prompt_tokens(self, job: Job) -> int:
-        """Return about how many tokens the prompt of a job has; it is read once."""
+        """Return about how many tokens the prompt of a job has; read from its request once."""
         if not job.prompt_tokens:
             tokenizer, messages = self.paces[job.request.model].tokenizer, job.request.messages
-            text = "".join(str(message.get("content") or "") for message in messages)
+            texts = [str(message.get("content") or "") for message in messages]
+            text = "".join([*texts, *map(str, job.request.tools)])
             job.prompt_tokens = tokenizer.estimate(text).tokens + _FRAME_TOKENS * len(messages)
         return job.prompt_tokens
 

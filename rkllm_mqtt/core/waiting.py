@@ -40,7 +40,7 @@ class Job:
     cost_s: float = 0.0
     """Slot time that it will need, as estimated at its acceptance; only ever set while it does not wait."""
     prompt_tokens: int = 0
-    """About how many its prompt has; 0: not looked at."""
+    """About how many its prompt has, better known once it was rendered; 0: not looked at."""
     charged_s: float = 0.0
     """Slot time that its client was charged for the stay in the slot that goes on."""
     load_s: float = 0.0

@@ -1,5 +1,7 @@
 """The promise of `core/estimates.py`: slot time by prompt, cache and habits; a shared head saves prefill."""
 
+from dataclasses import replace
+
 import pytest
 
 from rkllm_mqtt.core.carried import Carried
@@ -56,6 +58,17 @@ def test_a_shared_beginning_saves_what_it_would_have_taken(make_job, estimates):
     )
     assert estimates.saving_s(other, first) < 0.1
     assert estimates.saving_s(same, chat(long, "x", model="other")) == 0.0
+
+
+def test_the_tools_that_are_offered_are_a_part_of_the_prompt(make_job, estimates):
+    bare, tool = (
+        chat("Be brief.", "switch on the light"),
+        {"function": {"name": "switch", "description": "x " * 500}},
+    )
+    offered = replace(bare, tools=(tool,))
+    few, many = (estimates.prompt_tokens(make_job(1, request=request)) for request in (bare, offered))
+    assert few < 40
+    assert many > few + 100
 
 
 def test_the_shared_beginning_ends_where_the_conversations_part():
