@@ -108,7 +108,7 @@ async def _shares(context: Context) -> list[Figure]:
         used = _used(trace)
     whole, in_order = sum(used.values()), _in_order()
     note = (
-        f"of {whole:.0f} s of slot time at {speed} times the speed; {_VOICES} interactive clients ask all the "
+        f"of {whole:.0f} s of slot time at {speed} times the speed; {_VOICES} voices ask all the "
         f"time; beside it in order of arrival, on paper: they {in_order[_CLASSES[0]]:.1f} %"
     )
     return [
