@@ -390,6 +390,8 @@ class Daemon:
         self._positions.changed()
 
     def _slot_changed(self) -> None:
+        if self.slot.problem is not None:
+            self._inventory.fit_window(self.slot.wanted, self.slot.problem.message)
         self.dispatcher.wake()
         self._queue_changed()
         if self.slot.loaded != self._loaded:

@@ -6,6 +6,7 @@ Rule 2: a model that cannot be loaded, or whose prompts cannot be made, is liste
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
@@ -27,6 +28,9 @@ LOOK_S = 1.0
 """Between two looks."""
 _SETTLED_S = 5.0
 """At the start there is no look before: what was written to so long ago is whole."""
+
+_WINDOW = re.compile(r"max_context_limit\[(\d+)\]")
+"""In what the library says when it is asked for a window that a model does not have."""
 
 Stamp = tuple[tuple[int, int, int, int], ...]
 _ANY = ModelConfig(id="any", file=Path("any.rkllm"))
@@ -67,6 +71,8 @@ class Inventory:
         self._own_faults: dict[str, Fault] = {}
         """Of settings, whatever the model's file is."""
         self._left_out: Mapping[Path, str] = {}
+        self._windows: dict[Path, int] = {}
+        """Of files that were converted for less than we ask for unless somebody says so, tokens."""
         self._asked = asyncio.Event()
         self.catalogue = Catalogue([stand_in(config, native=False)])
         self.kits = Kits(self.catalogue)
@@ -105,6 +111,14 @@ class Inventory:
         if found is not None:
             self._take(found)
 
+    def fit_window(self, model_id: str, complaint: str) -> None:
+        """Hear why a model was not loaded: a window that nobody has set becomes what it was converted for."""
+        settings, limit = self.catalogue.settings(model_id), _WINDOW.search(complaint)
+        if settings is not None and limit is not None and "context_tokens" not in settings.model_fields_set:
+            log.info("window_fitted", model=model_id, context_tokens=int(limit[1]))
+            self._windows[settings.file] = int(limit[1])
+            self._asked.set()
+
     def check(self, model_id: str) -> Fault | None:
         """Look at a model that is to be loaded now; return why it cannot be. Called in any thread."""
         if model_id not in self.catalogue:
@@ -128,7 +142,8 @@ class Inventory:
         now |= {model.file: _stamp(model.file) for model in config.models if model.file not in now}
         has_changed = self._count(now, frozenset(in_folder), first=first)
         library = find_library(config, (_ANY,))
-        seen = (config.models, config.models_folder, library, self._kit_stamps())
+        windows = dict(self._windows)
+        seen = (config.models, config.models_folder, library, self._kit_stamps(), windows)
         if not has_changed and seen == self._seen:
             return None
         self._seen = seen
@@ -137,7 +152,7 @@ class Inventory:
             for file in sorted(self._counted, key=_name)
             if (counted := self._counted[file]).settings is not None and file.parent == config.models_folder
         }
-        return self._findings(config, list_models(config.models, read))
+        return self._findings(config, _fitted(list_models(config.models, read), windows))
 
     def _count(self, now: Mapping[Path, Stamp], in_folder: Set[Path], *, first: bool) -> bool:
         """Let count what two looks agree on; return whether that is something new."""
@@ -149,6 +164,8 @@ class Inventory:
             is_settled = _is_old(stamp) if first else stamp == self._before.get(file, ())
             if is_settled and file in now:
                 settings = read_settings(file) if file in in_folder else None
+                if counted is not None:
+                    self._windows.pop(file, None)
                 self._counted[file] = _Counted(stamp, settings, inspect_model(file))
                 has_changed = True
             elif is_settled and counted is not None:
@@ -232,6 +249,21 @@ def open_inventory(config: Config) -> Inventory:
     inventory = Inventory(config)
     inventory.begin()
     return inventory
+
+
+def _fitted(listing: Listing, windows: Mapping[Path, int]) -> Listing:
+    """Return a listing whose models have the windows that the library has told."""
+    entries = tuple(
+        replace(
+            entry, settings=entry.settings.model_copy(update={"context_tokens": windows[entry.settings.file]})
+        )
+        if entry.settings is not None
+        and entry.settings.file in windows
+        and "context_tokens" not in entry.settings.model_fields_set
+        else entry
+        for entry in listing.entries
+    )
+    return replace(listing, entries=entries)
 
 
 def _files_of(model: ModelConfig | None) -> list[Path]:

@@ -35,7 +35,6 @@ ELSEWHERE = {
     "rkllm_mqtt/store/prefixes.py": "test_registrations.py",
     "rkllm_mqtt/conversations.py": "end_to_end/test_conversations.py",
     "rkllm_mqtt/stays.py": "test_dispatcher.py",
-    "rkllm_mqtt/giving_up.py": "test_inventory.py",
     "rkllm_mqtt/rules.py": "test_outlooks.py",
     "rkllm_mqtt/config/policy.py": "config/test_settings.py",
     "rkllm_mqtt/config/runtime.py": "config/test_settings.py",

@@ -49,7 +49,11 @@ class ModelConfig(BaseModel):
         "interactive prompts for this one, and it comes back when the others have nothing to do.",
     )
     context_tokens: int = Field(
-        4096, ge=64, le=16_384, description="Window in tokens, at most what the model was converted for."
+        4096,
+        ge=64,
+        le=16_384,
+        description="Window in tokens, at most what the model was converted for. The default becomes that "
+        "where it is less.",
     )
     template: str = Field(
         "chatml",

@@ -41,5 +41,10 @@ def test_models_come_and_go_with_their_files_and_no_restart(launch, connect, tmp
     assert asked("q3", "bad")["text"] == "repaired"
     (folder / "bad.rkllm").unlink()
     listed("code")
+    # Nobody has said how large its window is: it becomes what the model was converted for.
+    (folder / "small.sim").write_text(SIM + 'max_context: 512\nalways: reply "small"\n')
+    assert listed("code", "small")["small"]["context_tokens"] == 4096
+    assert asked("q6", "small")["text"] == "small"
+    assert watcher.on(topic)[-1].json["models"][1]["context_tokens"] == 512
     assert asked("q4", "bad")["error"]["code"] == "unknown_model"
     assert asked("q5", None)["text"] == "code"

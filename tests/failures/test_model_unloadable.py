@@ -15,7 +15,9 @@ BROKEN = {
 
 def test_it_is_told_which_and_what_to_do_and_a_repair_needs_no_restart(unloaded, tmp_path):
     file = tmp_path / "model.sim"
-    daemon, watcher = unloaded(models=[{"id": "m", "file": str(file)}], runtime={"restart_max_s": 0.2})
+    daemon, watcher = unloaded(
+        models=[{"id": "m", "file": str(file), "context_tokens": 4096}], runtime={"restart_max_s": 0.2}
+    )
     topic, box = f"rkllm/{daemon.node}/health", daemon.client("app")
     for name, (content, said) in BROKEN.items():
         if content is not None:
