@@ -1,5 +1,6 @@
 """Real parts for every test: a mosquitto, daemons on the simulator, recording clients."""
 
+import gc
 import logging
 import os
 import sys
@@ -22,9 +23,19 @@ sys.dont_write_bytecode = False
 # A slow or busy machine is no bug of the property that is tested.
 # `HYPOTHESIS_PROFILE=thorough` looks further than a suite of minutes can.
 _PATIENCE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("patient", max_examples=40, **_PATIENCE)
+settings.register_profile("patient", max_examples=25, **_PATIENCE)
 settings.register_profile("thorough", max_examples=500, **_PATIENCE)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "patient"))
+
+
+# Thousands of tests and their modules live to the end: a collection need not walk through them.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, of what the tests make."""
+    gc.enable()
+    gc.freeze()
 
 
 _LONGEST = ("chaos/test_short.py", "soak/test_soak.py", "commands/test_demo.py", "test_supervision.py")

@@ -12,6 +12,14 @@ def prefix():
     return f"ha-{uuid.uuid4().hex[:12]}"
 
 
+@pytest.fixture(scope="module")
+def shown(online):
+    """A daemon that shows itself, with its discovery prefix."""
+    prefix = f"ha-{uuid.uuid4().hex[:12]}"
+    with online("shown", homeassistant={"prefix": prefix, "client": "ha"}) as daemon:
+        yield daemon, prefix
+
+
 def topic_of(prefix, node):
     return f"{prefix}/device/rkllm_{node}/config"
 
@@ -24,20 +32,19 @@ def retained(connect, prefix, port=None):
     return {message.topic: message for message in late.messages if message.topic.startswith(f"{prefix}/")}
 
 
-def test_a_daemon_shows_itself_and_its_topics(launch, connect, prefix):
-    seen = connect(f"{prefix}/#")
-    daemon, _ = launch(homeassistant={"prefix": prefix})
-    shown = seen.reply(topic_of(prefix, daemon.node)).json
-    assert shown["components"]["queue_length"]["state_topic"] == f"rkllm/{daemon.node}/queue"
-    assert shown["components"]["cancel"]["command_topic"] == f"rkllm/{daemon.node}/admin/request/cancel"
+def test_a_daemon_shows_itself_and_its_topics(shown, connect):
+    daemon, prefix = shown
+    told = connect(f"{prefix}/#").reply(topic_of(prefix, daemon.node)).json
+    assert told["components"]["queue_length"]["state_topic"] == f"rkllm/{daemon.node}/queue"
+    assert told["components"]["cancel"]["command_topic"] == f"rkllm/{daemon.node}/admin/request/cancel"
     found = retained(connect, prefix)
     assert list(found) == [topic_of(prefix, daemon.node)]
     assert found[topic_of(prefix, daemon.node)].retain
 
 
-def test_it_shows_itself_again_when_home_assistant_starts(launch, connect, prefix):
+def test_it_shows_itself_again_when_home_assistant_starts(shown, connect):
+    daemon, prefix = shown
     seen = connect(f"{prefix}/#")
-    daemon, _ = launch(homeassistant={"prefix": prefix})
     topic = topic_of(prefix, daemon.node)
     seen.reply(topic)
     seen.publish(topic, "", retain=True)
@@ -105,9 +112,9 @@ def test_a_daemon_that_never_showed_itself_publishes_nothing_for_home_assistant(
     assert [m.topic for m in seen.messages] == [f"{prefix}/status"]
 
 
-def test_the_notify_entitys_prompt_is_answered_where_the_event_entity_listens(launch, connect, prefix):
-    seen = connect(f"{prefix}/#")
-    daemon, watcher = launch(homeassistant={"prefix": prefix, "client": "ha"})
-    components = seen.reply(topic_of(prefix, daemon.node)).json["components"]
+def test_the_notify_entitys_prompt_is_answered_where_the_event_entity_listens(shown, connect):
+    daemon, prefix = shown
+    watcher = connect(f"rkllm/{daemon.node}/client/#")
+    components = connect(f"{prefix}/#").reply(topic_of(prefix, daemon.node)).json["components"]
     watcher.publish(components["prompt"]["command_topic"], {"prompt": "say: hello"})
     assert watcher.reply(components["answer"]["state_topic"]).json["text"] == "hello"

@@ -9,7 +9,6 @@ from typing import Any
 
 from rkllm_mqtt.commands.failure import EXIT_JOURNAL, EXIT_USAGE, CommandFailed
 from rkllm_mqtt.commands.terminal import Terminal
-from rkllm_mqtt.config import load_config
 from rkllm_mqtt.host.modelfile import size_for_people
 from rkllm_mqtt.store.backup import back_up
 from rkllm_mqtt.store.errors import StoreError
@@ -44,7 +43,7 @@ def run(args: Namespace) -> int:
         ConfigError: The configuration cannot be used.
     """
     _check_words(args)
-    path: Path = args.journal or load_config(args.config).journal.path
+    path: Path = args.journal or _configured(args.config)
     try:
         if args.action == "backup":
             return _backup(path, args.file, as_json=args.json)
@@ -53,6 +52,13 @@ def run(args: Namespace) -> int:
         return _check(path, as_json=args.json)
     except StoreError as exc:
         raise CommandFailed(str(exc), exc.hint, EXIT_JOURNAL) from exc
+
+
+def _configured(config: Path | None) -> Path:
+    # Half of the start of this command, and needless beside --journal.
+    from rkllm_mqtt.config import load_config
+
+    return load_config(config).journal.path
 
 
 def _check_words(args: Namespace) -> None:

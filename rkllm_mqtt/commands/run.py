@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -25,11 +26,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: The configuration cannot be used.
     """
+    gc.disable()  # what imports make stays: to walk through it again and again is a tenth of the start
     from rkllm_mqtt.config import Config, LogConfig, load_config
     from rkllm_mqtt.core.errors import ConfigError
     from rkllm_mqtt.logs import configure_logging, get_logger
     from rkllm_mqtt.serving import serve
     from rkllm_mqtt.store.errors import StoreError
+
+    gc.enable()
 
     def read() -> Config:
         config = load_config(args.config)

@@ -5,6 +5,7 @@ import json
 import os
 import select
 import sqlite3
+import uuid
 
 import pytest
 from live_client import PATIENCE_S
@@ -38,17 +39,30 @@ class Runs:
         return 0
 
 
-@pytest.fixture
-def runs(tmp_path):
-    runs = Runs(tmp_path / "runs")
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    runs = Runs(tmp_path_factory.mktemp("trace") / "runs")
     yield runs
     os.close(runs._pipe)
 
 
-def test_the_library_works_while_the_commit_is_under_way_and_the_answer_waits_for_it(launch, runs):
-    daemon, watcher = launch(environment=runs.environment)
-    box = daemon.client("me")
-    with write_lock(daemon):
+@pytest.fixture(scope="module")
+def traced(online, runs):
+    """A daemon whose library tells of its runs; each test leaves it idle, with nothing untold."""
+    with online("traced", runs.environment) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def here(traced, connect):
+    """A client and a mailbox of its own on that daemon."""
+    box = traced.client(f"c-{uuid.uuid4().hex[:12]}")
+    return connect(f"{box}/#"), box
+
+
+def test_the_library_works_while_the_commit_is_under_way_and_the_answer_waits_for_it(traced, here, runs):
+    watcher, box = here
+    with write_lock(traced):
         watcher.publish_soon(f"{box}/request/q1", {"prompt": "say: hello", "stream": True})
         assert runs.wait_for_one() == 1
         assert not [m for m in watcher.messages if m.topic.startswith(box) and "/request" not in m.topic]
@@ -58,10 +72,9 @@ def test_the_library_works_while_the_commit_is_under_way_and_the_answer_waits_fo
     assert runs.count() == 0
 
 
-def test_what_could_not_be_stored_leaves_no_answer_and_the_slot_free(launch, runs):
-    daemon, watcher = launch(environment=runs.environment)
-    box = daemon.client("me")
-    with write_lock(daemon):  # for longer than the writer waits for a lock
+def test_what_could_not_be_stored_leaves_no_answer_and_the_slot_free(traced, here, runs):
+    watcher, box = here
+    with write_lock(traced):  # for longer than the writer waits for a lock
         watcher.publish_soon(f"{box}/request/q1", {"prompt": "say: hello", "stream": True})
         refused = watcher.reply(f"{box}/reply/q1").json
     assert refused["error"]["code"] == "internal"
@@ -70,11 +83,11 @@ def test_what_could_not_be_stored_leaves_no_answer_and_the_slot_free(launch, run
     assert watcher.reply(f"{box}/reply/q2").json["text"] == "again"
     watcher.publish(f"{box}/request/q1", {"prompt": "say: hello", "stream": True})
     watcher.wait(lambda m: m.topic == f"{box}/reply/q1" and json.loads(m.payload)["status"] == "ok")
+    runs.count()
 
 
-def test_a_finished_request_is_never_computed_again(launch, runs):
-    daemon, watcher = launch(environment=runs.environment)
-    box = daemon.client("me")
+def test_a_finished_request_is_never_computed_again(here, runs):
+    watcher, box = here
     for _ in range(3):
         watcher.publish(f"{box}/request/q1", {"prompt": "say: once"})
         watcher.wait_many(lambda m: m.topic == f"{box}/reply/q1", 1)

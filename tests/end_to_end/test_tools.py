@@ -1,6 +1,7 @@
 """The promise of tools over MQTT: offered, called, answered, and never a part of a call among the text."""
 
 import json
+import uuid
 
 import pytest
 from live_daemon import check_answer
@@ -113,43 +114,61 @@ def test_a_sensor_with_a_roles_name_changes_nothing(served, place):
     assert ask(served, "q2", messages, tools=tools)["text"].startswith("Done, the kitchen lamp is on.")
 
 
-@pytest.mark.parametrize(
-    ("family", "written"),
-    [
-        ("llama3", '<|python_tag|>{"name": "turn_on", "parameters": {"name": "kitchen lamp"}}'),
-        ("gemma", "```tool_code\nprint(turn_on(name='kitchen lamp'))\n```"),
-        ("phi", '{"name": "turn_on", "arguments": {"name": "kitchen lamp"}}'),
-    ],
-)
-def test_each_family_is_offered_the_tools_and_its_calls_are_found(launch, family, written, tmp_path):
-    file = tmp_path / "model.sim"
-    file.write_text(f'rkllm-simulator 1\nprofile: instant\nwhen "kitchen": reply {json.dumps(written)}\n')
-    daemon, watcher = launch(models=[{"id": "m", "file": str(file), "template": family}])
-    served = watcher, daemon.client("app")
-    final = ask(served, "q1", "turn on the kitchen lamp")
+WRITTEN = {
+    "llama3": '<|python_tag|>{"name": "turn_on", "parameters": {"name": "kitchen lamp"}}',
+    "gemma": "```tool_code\nprint(turn_on(name='kitchen lamp'))\n```",
+    "phi": '{"name": "turn_on", "arguments": {"name": "kitchen lamp"}}',
+}
+"""By its family, how a model writes the call."""
+
+
+@pytest.fixture(scope="module")
+def families(online, tmp_path_factory):
+    """A daemon with a model of each family, and models that are called as their templates and their wits."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def model(name, *lines, **settings):
+        file = folder / f"{name}.sim"
+        file.write_text("\n".join(["rkllm-simulator 1", "profile: instant", *lines, ""]))
+        return {"id": name, "file": str(file), **settings}
+
+    models = [
+        *(
+            model(name, f'when "kitchen": reply {json.dumps(text)}', template=name)
+            for name, text in WRITTEN.items()
+        ),
+        *(model(name, template=name) for name in ("raw", "runtime")),
+        model("thinker", "thinking: yes", thinking="switch", thinking_tokens=5),
+    ]
+    with online("families", models=models) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def of_family(families, connect):
+    """A client and a mailbox of its own on that daemon."""
+    box = families.client(f"c-{uuid.uuid4().hex[:12]}")
+    return connect(f"{box}/#"), box
+
+
+@pytest.mark.parametrize("family", WRITTEN)
+def test_each_family_is_offered_the_tools_and_its_calls_are_found(of_family, family):
+    final = ask(of_family, "q1", "turn on the kitchen lamp", model=family)
     (call,) = final["tool_calls"]
     assert call["function"] == {"name": "turn_on", "arguments": '{"name": "kitchen lamp"}'}
     assert (final["text"], final["deltas"]) == ("", 0)
-    forced = ask(served, "q2", "say: it", tool_choice={"function": {"name": "get_time"}})
+    forced = ask(of_family, "q2", "say: it", model=family, tool_choice={"function": {"name": "get_time"}})
     assert forced["error"]["code"] == "invalid_output"  # the simulator writes no JSON here
 
 
 @pytest.mark.parametrize("template", ["raw", "runtime"])
-def test_a_model_without_a_chat_template_is_offered_none(launch, template, tmp_path):
-    file = tmp_path / "model.sim"
-    file.write_text("rkllm-simulator 1\nprofile: instant\n")
-    daemon, watcher = launch(models=[{"id": "m", "file": str(file), "template": template}])
-    final = ask((watcher, daemon.client("app")), "q1", "turn on the kitchen lamp")
+def test_a_model_without_a_chat_template_is_offered_none(of_family, template):
+    final = ask(of_family, "q1", "turn on the kitchen lamp", model=template)
     assert final["error"]["code"] == "unsupported"
 
 
-def test_a_model_thinks_no_longer_than_it_may_and_answers_then(launch, tmp_path):
-    file = tmp_path / "model.sim"
-    file.write_text("rkllm-simulator 1\nprofile: instant\nthinking: yes\n")
-    model = {"id": "m", "file": str(file), "thinking": "switch", "thinking_tokens": 5}
-    daemon, watcher = launch(models=[model])
-    served = watcher, daemon.client("app")
-    final = ask(served, "q1", "turn on the kitchen lamp", thinking=True)
+def test_a_model_thinks_no_longer_than_it_may_and_answers_then(of_family):
+    final = ask(of_family, "q1", "turn on the kitchen lamp", model="thinker", thinking=True)
     assert final["thinking"].startswith("The user")
     assert "answer" not in final["thinking"]
     assert final["tool_calls"][0]["function"]["name"] == "turn_on"

@@ -4,7 +4,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rkllm_mqtt.runtime import frames
@@ -13,7 +13,6 @@ from rkllm_mqtt.runtime.frames import FrameError, FrameReader, encode_frame
 FRAMES = st.lists(st.dictionaries(st.text(max_size=5), st.text() | st.integers(), max_size=3), max_size=5)
 
 
-@settings(max_examples=40, deadline=None)
 @given(FRAMES, st.lists(st.integers(0, 400), max_size=6))
 def test_frames_arrive_as_they_were_sent_wherever_the_stream_is_cut(sent, cuts):
     stream = b"".join(encode_frame(frame) for frame in sent)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from live_client import PATIENCE_S, Client
+from live_client import PATIENCE_S, Client, Received
 
 
 class Daemon:
@@ -72,7 +72,7 @@ class Daemon:
 
     def start(self, watcher: Client) -> None:
         """Start, and wait until it is online and its model is loaded."""
-        before = len(watcher.on(f"rkllm/{self.node}/info"))
+        before = len(self._told(watcher))
         self.spawn()
         self.until_loaded(watcher, before)
 
@@ -82,11 +82,15 @@ class Daemon:
         while True:
             assert self.process is not None
             assert self.process.poll() is None, self.log
-            infos = watcher.on(f"rkllm/{self.node}/info")[before:]
+            infos = self._told(watcher)[before:]
             if any(model["loaded"] for info in infos[-1:] for model in info.json["models"]):
                 return
             assert time.monotonic() < until, self.log
             watcher.wait_next(0.5)
+
+    def _told(self, watcher: Client) -> list[Received]:
+        """Return every `info` so far but what the broker kept of an earlier life, which may come late."""
+        return [message for message in watcher.on(f"rkllm/{self.node}/info") if not message.retain]
 
     def worker_pid(self, watcher: Client) -> int:
         """Return the process id of the worker that runs now."""
