@@ -11,6 +11,7 @@ from .entity import RkllmConfigEntry
 from .exposure import async_watch_exposure
 from .issues import async_check_models, async_check_protocol, async_clear_issues
 from .links import async_link_devices
+from .prefixes import async_unregister
 
 PLATFORMS = (Platform.AI_TASK, Platform.CONVERSATION)
 
@@ -52,8 +53,9 @@ async def async_unload_entry(hass: HomeAssistant, entry: RkllmConfigEntry) -> bo
 
 
 async def async_remove_entry(hass: HomeAssistant, entry: RkllmConfigEntry) -> None:
-    """Take the issues of this entry away."""
+    """Take the issues of this entry away, and its prefixes from the daemon."""
     async_clear_issues(hass, entry, all_of_them=True)
+    await async_unregister(hass, entry)
 
 
 async def _reload(hass: HomeAssistant, entry: RkllmConfigEntry) -> None:

@@ -68,5 +68,6 @@ def async_watch_exposure(hass: HomeAssistant, entry: RkllmConfigEntry) -> CALLBA
     def end() -> None:
         for each in ends:
             each()
+        prefixes.async_unregister_removed()
 
     return end

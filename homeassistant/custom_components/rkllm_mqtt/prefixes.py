@@ -5,10 +5,11 @@ Rule 2: nobody waits for any of this, and nothing fails when it does: a question
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from homeassistant.components import conversation
-from homeassistant.config_entries import ConfigSubentry
+from homeassistant.components import conversation, mqtt
+from homeassistant.config_entries import ConfigEntry, ConfigSubentry
 from homeassistant.const import CONF_LLM_HASS_API, CONF_MODEL, CONF_PROMPT
 from homeassistant.core import CALLBACK_TYPE, Context, Event, EventStateChangedData, HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError
@@ -19,6 +20,9 @@ from homeassistant.util.ulid import ulid_now
 
 from .client import RkllmClient
 from .const import (
+    CONF_BASE,
+    CONF_CLIENT,
+    CONF_NODE,
     CONF_SELECTED_TOOLS,
     CONF_TOOLS,
     DEFAULT_PROMPT,
@@ -73,6 +77,18 @@ async def async_beginning(hass: HomeAssistant, data: Mapping[str, Any]) -> dict[
     return {"messages": [{"role": "system", "content": system}], **tools}
 
 
+async def async_unregister(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """Let the daemon forget the prefixes of an entry that is removed, if it can be told."""
+    if mqtt.DOMAIN not in hass.config.components or not mqtt.is_connected(hass):
+        return
+    data = entry.data
+    box = f"{data[CONF_BASE]}/{data[CONF_NODE]}/client/{data[CONF_CLIENT]}"
+    for subentry in agents_of(entry):
+        body = canonical({"unregister": subentry.subentry_id})
+        with suppress(HomeAssistantError):
+            await mqtt.async_publish(hass, f"{box}/request/{ulid_now()}", body, qos=1, retain=False)
+
+
 class Prefixes:
     """What the daemon was told of one entry's agents."""
 
@@ -103,6 +119,14 @@ class Prefixes:
             self._registered[name] = known
             self._refused.discard(name)
             self._client.tell(body, lambda: self._refused.add(name))  # asked again when something changes
+
+    @callback
+    def async_unregister_removed(self) -> None:
+        """Let the daemon forget the agents that the entry has no more."""
+        for name in self._registered.keys() - self._entry.subentries.keys():
+            del self._registered[name]
+            if self._client.available:
+                self._client.tell({"unregister": name}, lambda: None)
 
     @callback
     def async_warm_on_listening(self) -> CALLBACK_TYPE:
@@ -165,6 +189,6 @@ class Prefixes:
         return None
 
 
-def agents_of(entry: RkllmConfigEntry) -> list[ConfigSubentry]:
+def agents_of(entry: ConfigEntry) -> list[ConfigSubentry]:
     """Return the agents of an entry."""
     return [each for each in entry.subentries.values() if each.subentry_type == SUBENTRY_CONVERSATION]

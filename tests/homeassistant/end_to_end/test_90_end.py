@@ -12,7 +12,8 @@ async def test_a_reload_keeps_all(house, agent):
     assert heard.speech == "reloaded"
 
 
-async def test_a_removal_leaves_nothing_behind(house, agent):
+async def test_a_removal_leaves_nothing_behind(house, agent, watcher):
+    seen = len(watcher.messages)
     (entry,) = await house.socket.call("config_entries/get", domain="rkllm_mqtt")
     async with house.session.delete(
         f"{house.url}/api/config/config_entries/entry/{entry['entry_id']}", headers=house.headers
@@ -23,6 +24,12 @@ async def test_a_removal_leaves_nothing_behind(house, agent):
     assert not [each for each in devices if entry["entry_id"] in each["config_entries"]]
     issues = (await house.socket.call("repairs/list_issues"))["issues"]
     assert not [issue for issue in issues if issue["domain"] == "rkllm_mqtt"]
+
+    async def forgotten():
+        replies = [m.json for m in watcher.messages[seen:] if "/homeassistant/reply/" in m.topic]
+        return [reply for reply in replies if reply.get("prefix", {}).get("state") == "removed"]
+
+    await house.until(forgotten)
 
 
 async def test_the_log_names_us_in_no_warning(house):

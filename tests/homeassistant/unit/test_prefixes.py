@@ -204,3 +204,29 @@ async def test_answers_to_what_nobody_waits_for_are_not_counted_as_strange(hass,
     board.say(f"client/homeassistant/reply/{first_id}", golden("final") | {"id": first_id})
     await hass.async_block_till_done()
     assert controlling.runtime_data.counters.unknown_ids == 1
+
+
+async def test_the_prefix_of_a_removed_agent_is_taken_back(hass, board, controlling):
+    await registered(board)
+    agent = agent_id(controlling)
+    hass.config_entries.async_remove_subentry(controlling, agent)
+    await board.until(lambda: told(board, "unregister"))
+    assert told(board, "unregister") == [{"unregister": agent}]
+    board.come_up()  # the entry is loaded again
+    await hass.async_block_till_done()
+
+
+async def test_a_removed_entry_takes_its_prefixes_back_and_a_reloaded_one_keeps_them(
+    hass, board, controlling
+):
+    await registered(board)
+    assert await hass.config_entries.async_unload(controlling.entry_id)
+    assert told(board, "unregister") == []
+    await hass.config_entries.async_remove(controlling.entry_id)
+    assert told(board, "unregister") == [{"unregister": agent_id(controlling)}]
+
+
+async def test_a_removal_without_a_broker_takes_nothing_back(hass, board, controlling, monkeypatch):
+    monkeypatch.setattr("homeassistant.components.mqtt.is_connected", lambda _: False)
+    await hass.config_entries.async_remove(controlling.entry_id)
+    assert told(board, "unregister") == []
