@@ -203,7 +203,8 @@ class Readout:
             found = read(item)
         except rkllmrt.RunFailed as exc:
             self._go_on()  # what was ended may have delivered nothing
-            if exc.callbacks or self._too_long():
+            # A run that ended well without any row had its whole prompt in the KV cache.
+            if exc.status and (exc.callbacks or self._too_long()):
                 raise
             with contextlib.suppress(rkllmrt.RkllmError):
                 self._model.clear_kv_cache()  # as for a generation: a handle may be stuck after an abort

@@ -48,6 +48,25 @@ def test_an_option_may_be_several_tokens(shared_worker, options):
         assert shares(done)[place] > 0.9, done
 
 
+@pytest.mark.parametrize(
+    "options", [("Yes", "No"), ("certainly", "impossible"), ("yes, indeed", "yes, maybe", "no")]
+)
+def test_rows_of_what_is_cached_may_be_missing(worker, shared_worker, model, options):
+    forgetful = worker(model("modes_reuse: yes")).ready()
+    for option in (options[-1], options[0], options[0]):
+        asked = f"answer with: {option}"
+        expected = weighed(shared_worker(), asked, *options)["scores"]
+        found = weighed(forgetful, asked, *options)["scores"]
+        assert [share for _, share in found] == pytest.approx([share for _, share in expected], rel=0.1)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_what_is_cached_of_a_text_is_not_missing_in_its_vector(worker, shared_worker, model, pooling):
+    texts = ("the kitchen lamp", "the kitchen lamp is on", "the kitchen lamp")
+    forgetful = worker(model("modes_reuse: yes")).ready()
+    assert vectors(forgetful, *texts, pooling=pooling) == vectors(shared_worker(), *texts, pooling=pooling)
+
+
 def test_a_model_that_does_not_repeat_an_option_gives_a_reason_and_stays_usable(worker, model):
     stubborn = worker(model('when "Repeat after me": reply "I would rather not."')).ready()
     done = weighed(stubborn, "answer with: No", "Yes", "No")

@@ -31,6 +31,27 @@ def test_logits_point_at_the_first_token_of_the_answer(play) -> None:
     assert played.of("logits")[0]["best"] == generated
 
 
+def test_rows_of_cached_tokens_may_be_missing(play) -> None:
+    lines = "vocab_size: 1000\nmodes_reuse: yes\njoins: stable"
+    words = [
+        "mode",
+        LOGITS,
+        "template",
+        "",
+        "",
+        "",
+        "run",
+        "one two",
+        "run",
+        "one two six",
+        "run",
+        "one two six",
+    ]
+    played = play(*words, lines=lines)
+    assert [row["rows"] for row in played.of("logits")] == [2, 1]
+    assert [perf["prefill_tokens"] for perf in played.perfs()] == [2, 1, 0]
+
+
 def test_logits_of_a_large_vocabulary_are_refused(play) -> None:
     played = play("mode", LOGITS, "run", "hello", lines="vocab_size: 300000")
     assert played.of("run")[0]["status"] == -1

@@ -117,7 +117,7 @@ typedef struct Model {
     int npu_core_num, max_context, vocab_size, embd_size, layers, kv_bytes, chat_template;
     int thinking, tokenizer, embedding, cross_attention;
     int eos_as_text, split_raw, joins_unstable, granularity;
-    int reuse, reuse_generated, reuse_aborted, cache_replaces, cache_stays, aborted_saves, cache_sparse;
+    int reuse, reuse_generated, reuse_aborted, modes_reuse, cache_replaces, cache_stays, aborted_saves, cache_sparse;
     int batch; /* a Batch */
     int fail_after_abort, late_events, stop_at_think_end;
     Pace pace;

@@ -59,6 +59,7 @@ static const Key KEYS[] = {
     SWITCH("reuse", reuse, "no|yes"),
     SWITCH("reuse_generated", reuse_generated, "no|yes"),
     SWITCH("reuse_aborted", reuse_aborted, "no|yes"),
+    SWITCH("modes_reuse", modes_reuse, "no|yes"),
     SWITCH("cache_load_replaces", cache_replaces, "no|yes"),
     SWITCH("cache_stays", cache_stays, "no|yes"),
     SWITCH("batch", batch, "works|asserts|refuses"),

@@ -42,15 +42,21 @@ int mode_run(Sim *sim, const Infer *infer, void *userdata) {
         log_line('E', "this mode asks for too much memory: %d rows of %d values", column->n_input, size);
         return -1;
     }
-    sim->prefill_tokens = column->n_input;
     const Pace *pace = &sim->model.pace;
-    sim->prefill_ms = clock_step(&sim->clock, pace, pace->floor_ms + prefill_cost(pace, 0, column->n_input));
+    int first = 0; /* row */
+    if (sim->model.modes_reuse) {
+        first = column->reused;
+    } else {
+        sim->prefill_tokens = column->n_input;
+        sim->prefill_ms = clock_step(&sim->clock, pace, pace->floor_ms + prefill_cost(pace, 0, column->n_input));
+    }
     float *rows = sim_alloc((size_t)column->n_input * (size_t)size * sizeof *rows);
     if (hidden) fill_hidden(column, rows, size);
     else fill_logits(sim, column, rows, size);
-    Output output = {.token_id = 0, .n_tokens = column->n_input};
-    if (hidden) output.hidden = rows, output.embd_size = size;
-    else output.logits = rows, output.vocab_size = size;
+    Output output = {.token_id = 0, .n_tokens = column->n_input - first};
+    const float *shown = output.n_tokens ? rows + (size_t)first * (size_t)size : NULL;
+    if (hidden) output.hidden = shown, output.embd_size = size;
+    else output.logits = shown, output.vocab_size = size;
     bool own_state = hidden && sim->release.group == 1;
     if (!sim_aborted(sim)) sim->client.deliver(sim, userdata, &output, 1, NULL, own_state ? STATE_HIDDEN : STATE_NORMAL);
     free(rows);

@@ -286,13 +286,14 @@ static int start(Sim *sim, const Input *inputs, const Infer *infer, void *userda
         fault_strike(&sim->fault, &sim->clock);
     }
     for (int i = 0; i < sim->n_columns; i++) answer_make(sim, &sim->columns[i], &inputs[i], infer);
-    if (infer->mode != MODE_GENERATE) return mode_run(sim, infer, userdata);
+    if (infer->mode != MODE_GENERATE && !sim->model.modes_reuse) return mode_run(sim, infer, userdata);
     bool may_reuse = inputs->kind != INPUT_EMBED || strcmp(sim->release.version, "1.2.3") >= 0;
     double cost = 0;
     for (int i = 0; i < sim->n_columns; i++) cost += fill_kv(sim, &sim->columns[i], keep_history, may_reuse);
     double waited = clock_step(&sim->clock, &sim->model.pace, sim->model.pace.floor_ms + cost);
     sim->prefill_ms = sim->clock.virtual_time ? waited : (double)(now_ns() - sim->first_token_ns) / 1e6;
     if (!sim->prefill_tokens) sim->prefill_ms = 0;
+    if (infer->mode != MODE_GENERATE) return mode_run(sim, infer, userdata);
     return generate(sim, infer, userdata);
 }
 
