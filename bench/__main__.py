@@ -39,6 +39,7 @@ from bench.rows import (
     state,
     tools,
     waiting,
+    warming,
 )
 from rkllmrt import simulator
 
@@ -56,6 +57,7 @@ ROWS: Mapping[str, Row] = {
     "waiting": waiting.measure,
     "burst": waiting.measure_burst,
     "tools": tools.measure,
+    "warming": warming.measure,
     "flooding": flooding.measure,
     "clients": clients.measure,
     "deciding": deciding.measure,

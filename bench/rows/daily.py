@@ -13,17 +13,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from bench import models
 from bench.asking import Answer, Asker, Broken
 from bench.context import Context
+from bench.exchange import probed, tell
 from bench.figure import Figure, median, percentile
 from bench.home import HOURS, LISTENS_S, SYSTEM, VOICE_TOKENS, Arrival, Who, day
 from bench.library_log import LibraryLog
 from bench.models import Question
-from bench.service import NODE, Service, Stage
-from bench.wire import Message, Wire
+from bench.service import Service
 
 _SPEED = 10.0
 _IDLE_S = 5.0
@@ -99,14 +98,14 @@ async def _daemon(context: Context, arrivals: list[Arrival]) -> Day:
     async with context.stage(lambda folder: models.home(folder, reuse=True), environ) as stage:
         clients = [{"name": who, "system": text} for who, text in SYSTEM.items()]
         service = await stage.daemon("home", {"clients": clients})
-        await _probed(stage)
+        await probed(stage)
         askers = {
             who: await Asker.connect(
                 stage.port, replace(service.dialect, members={"priority": priority}), who
             )
             for who, priority in _PRIORITIES.items()
         }
-        await _ask(stage, "voice", {"register": "voice", "messages": [_system("voice")]})
+        await tell(stage, "voice", {"register": "voice", "messages": [_system("voice")]})
         return await _replay(arrivals, askers, service, _IDLE_S, {})
 
 
@@ -205,41 +204,6 @@ async def _done_or(asker: Asker, seconds: float) -> None:
             await asker.done(seconds)
         except Broken:
             return
-
-
-async def _probed(stage: Stage) -> None:
-    """Wait until the daemon knows its library: that is once, not each day."""
-    for _ in range(200):
-        told = await _exchange(stage, "admin/request/probe", "admin/response/probe", {})
-        if told["data"]["probed"]:
-            return
-        await asyncio.sleep(0.1)
-    raise Broken("the runtime was not probed in 20 s")
-
-
-async def _ask(stage: Stage, client: str, request: Mapping[str, object]) -> None:
-    """Send a request that is no question, and wait for its end."""
-    mailbox = f"client/{client}"
-    told = await _exchange(stage, f"{mailbox}/request/once", f"{mailbox}/reply/once", request)
-    if told["status"] != "ok":
-        raise Broken(f"{request}: {told['error']}")
-
-
-async def _exchange(stage: Stage, asked: str, told: str, payload: Mapping[str, object]) -> Any:
-    """Return the JSON of the one answer to a message."""
-    answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    def take(message: Message) -> None:
-        if not answer.done():
-            answer.set_result(message.payload)
-
-    wire = await Wire.open(stage.port, "bench-once", take)
-    try:
-        await wire.subscribe([f"rkllm/{NODE}/{told}"])
-        wire.publish([(f"rkllm/{NODE}/{asked}", json.dumps(payload).encode())])
-        return json.loads(await asyncio.wait_for(answer, 10))
-    finally:
-        await wire.close()
 
 
 def _written_bytes(service: Service) -> int:
