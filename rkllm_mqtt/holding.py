@@ -69,7 +69,7 @@ class Holding:
             seconds = self._lingers.called(job.client, self._now())
         else:
             return
-        job.held_s = self._policy.hold(job.client, seconds, self._now())
+        job.held_s = self._policy.hold(job.client, seconds, self._now(), job.queued_at)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -138,7 +138,7 @@ async def test_a_beginning_that_nobody_registered_is_found_and_made_ready(tmp_pa
 @in_loop
 async def test_nothing_is_made_ready_in_a_hold_for_somebody(tmp_path):
     async with warming(tmp_path) as kit:
-        kit.kit.scheduler.holding._policy.hold("phone", 5.0, kit.kit.journal.now())
+        kit.kit.scheduler.holding._policy.hold("phone", 5.0, kit.kit.journal.now(), 0.0)
         await kit.register("voice")
         await kit.ask("q1", OTHER, priority=Priority.INTERACTIVE)  # ends the hold
         await kit.until_warmed(1)

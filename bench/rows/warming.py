@@ -63,7 +63,7 @@ async def measure(context: Context) -> list[Figure]:
     floor_ms, woken_ms, second_ms = (_first_ms(finals) for finals in (floor, woken, second))
     return [
         Figure(
-            f"a prefix of {floor[0]['usage']['cached_tokens']} tokens after foreign work, woken before / warm",
+            f"{floor[0]['usage']['cached_tokens']} tokens of prefix after foreign work, woken before / warm",
             woken_ms / floor_ms, "x", cold_ms / floor_ms, Goal(1.1),
             f"{woken_ms:.0f} ms, warm {floor_ms:.0f} ms, arithmetic {_allowed_ms(floor):.0f} ms; "
             f"{100 * min(covered):.0f} % of it cached, 2 s from wake word to question; beside: computed anew",

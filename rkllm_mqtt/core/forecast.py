@@ -4,9 +4,10 @@ Pure. The first 64 places are played job by job; what is behind them is told by 
 before it, for nobody can say which of ten thousand places is whose.
 """
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
+from rkllm_mqtt.core.holds import Holders, may_begin
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.line import Line
 from rkllm_mqtt.core.policy import Policy
@@ -49,8 +50,8 @@ class Occupied:
     """Staged too, but about to give way: they wait again."""
     held_s: float = 0.0
     """So long nothing lower than interactive begins, unless that comes before."""
-    holders: Collection[str] = ()
-    """The clients that may."""
+    holders: Holders = field(default_factory=dict)
+    """For whom."""
 
 
 @dataclass(slots=True)
@@ -110,7 +111,7 @@ class Forecast:
                 seconds += lines[priority].work_s
         more_jobs, more_s = _before(lines[job.priority], job)
         first_s = slot.left_s + sum(map(self.cost_of, staged))
-        if job.priority is not Priority.INTERACTIVE and job.client not in slot.holders:
+        if not may_begin(job, slot.holders):
             first_s = max(first_s, slot.held_s)
         return Outlook(int(jobs + more_jobs) + 1, first_s + self._scale() * (seconds + more_s))
 
@@ -182,9 +183,9 @@ class _Game:
         key = line.peek()
         job = line.take()
         assert key is not None
-        if priority is not Priority.INTERACTIVE and job.client not in self._holders:
+        if not may_begin(job, self._holders):
             self.clock_s = max(self.clock_s, self._held_s)
-        self._held_s = 0.0
+        self._held_s, self._holders = 0.0, {}
         self._load(job)
         began_s = self.clock_s
         left_s = self._left.pop(job.seq, None)

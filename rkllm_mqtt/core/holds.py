@@ -1,6 +1,6 @@
 """Keep the slot free for a question that is about to come: announced by a wake word, or the next tool round.
 
-Pure. In a hold nothing of a lower class begins but what the holder asks itself.
+Pure. In a hold nothing of a lower class begins but a normal prompt that the holder has sent since.
 
 Rule 1: a hold is over when its time is up, when its holder asks, or when anybody's interactive work begins.
 Rule 2: others are kept waiting by holds for a small part of any window: all holds together have a share of
@@ -9,7 +9,14 @@ Rule 3: a class that is owed slot time ends a hold (`Reserves`).
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from rkllm_mqtt.core.job import Priority
+from rkllm_mqtt.core.waiting import Job
+
+Holders = Mapping[str, float]
+"""The clients for which the slot is held, each with the second since when its prompts may be the question."""
 
 _LEAST_S = 0.02
 """A shorter hold is none: what comes so soon meets nothing but a run that has just begun."""
@@ -50,8 +57,10 @@ class Holds:
     """Seconds that the slot stood idle in holds."""
     count: int = 0
     """Holds so far."""
-    _promised: dict[int, str] = field(default_factory=dict)
-    """Clients of the runs in the slot behind which a hold may follow, by the numbers of these."""
+    since: float = 0.0
+    """When the holder announced its question: what it sent before is not that."""
+    _promised: dict[int, tuple[str, float]] = field(default_factory=dict)
+    """Clients of the runs in the slot behind which a hold may follow, and since when, by their numbers."""
     _all: _Account | None = None
     _accounts: OrderedDict[str, _Account] = field(default_factory=OrderedDict)
     _at: float = float("-inf")
@@ -83,18 +92,18 @@ class Holds:
         granted_s = min(wished_s, left_s)
         return granted_s if granted_s >= _LEAST_S else 0.0
 
-    def promise(self, number: int, client: str) -> None:
+    def promise(self, number: int, client: str, since: float) -> None:
         """A run is in the slot behind which a hold may follow: nothing lower is to be staged there."""
-        self._promised[number] = client
+        self._promised[number] = client, since
 
     def withdraw(self, number: int) -> None:
         """That run has ended."""
         self._promised.pop(number, None)
 
-    def hold(self, client: str, seconds: float, now: float) -> None:
+    def hold(self, client: str, seconds: float, now: float, since: float) -> None:
         """Hold the slot for a client in the place of any other hold; `seconds` is what `grant_s` allows."""
         if seconds > 0:
-            self.holder, self.until = client, now + seconds
+            self.holder, self.until, self.since = client, now + seconds, since
             self.count += 1
         elif self.holder == client:
             self.holder = None
@@ -103,10 +112,12 @@ class Holds:
         """The hold has served, or must not go on."""
         self.holder = None
 
-    def holders(self, now: float) -> frozenset[str]:
-        """Return the clients that may begin lower work; empty: everybody may."""
-        held = {self.holder} if self.holder is not None and now < self.until else set()
-        return frozenset(held.union(self._promised.values()))
+    def holders(self, now: float) -> Holders:
+        """Return the clients for which lower work has to wait; empty: everybody may begin."""
+        holders = dict(self._promised.values())
+        if self.holder is not None and now < self.until:
+            holders[self.holder] = min(self.since, holders.get(self.holder, self.since))
+        return holders
 
     def left_s(self, now: float) -> float:
         """Return how long the hold will still last when nobody comes, seconds."""
@@ -127,3 +138,11 @@ class Holds:
         self._accounts.move_to_end(client)
         account.fill(now)
         return account
+
+
+def may_begin(job: Job, holders: Holders) -> bool:
+    """Return whether a job may begin although the slot is held."""
+    if job.priority is Priority.INTERACTIVE or not holders:
+        return True
+    since = holders.get(job.client)
+    return since is not None and job.priority is Priority.NORMAL and job.queued_at >= since

@@ -77,6 +77,11 @@ class ClientQueue:
         seconds = max(seconds, min(self.work_s, lead_s))
         return round(len(self.jobs) * seconds / self.work_s), seconds
 
+    def first_since(self, since: float) -> Job | None:
+        """Return its first job that was accepted at this second or later."""
+        place = bisect_left(self.jobs, since, key=lambda job: job.queued_at)
+        return self.jobs[place] if place < len(self.jobs) else None
+
     def passes_of(self, job: Job) -> tuple[int, float]:
         """Return how often and for how long one of its jobs was passed."""
         return self.passes + job.passes, self.passed_s + job.passed_s

@@ -12,11 +12,11 @@ Rule 6: while the slot is held for a question nothing lower begins, for a bounde
 Rule 7: making a prefix ready is work for a question to come: a question that is there goes before it.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rkllm_mqtt.core.errors import Code, Fault
-from rkllm_mqtt.core.holds import Holds
+from rkllm_mqtt.core.holds import Holders, Holds, may_begin
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.line import Line
 from rkllm_mqtt.core.queue import WaitingJobs
@@ -174,16 +174,23 @@ class Policy:
         """A job in the slot may be followed by a hold for its client: stage nothing lower behind it."""
         number = self._number(job)
         if self.note:
-            self.note("promise", number)
-        self.holds.promise(job.number, job.client)
+            self.note("promise", number, job.queued_at)
+        self.holds.promise(job.number, job.client, job.queued_at)
 
-    def hold(self, client: str, wished_s: float, now: float) -> float:
-        """Hold the slot for a client, from now on; return for how long at most, seconds: 0 is not at all."""
+    def hold(self, client: str, wished_s: float, now: float, since: float) -> float:
+        """Hold the slot for a client, from now on; return for how long at most, seconds: 0 is not at all.
+
+        Args:
+            client: Who is about to ask.
+            wished_s: Longest hold.
+            now: Seconds.
+            since: What the client has sent since then may be the question.
+        """
         if self.note:
-            self.note("hold", client, wished_s, now)
+            self.note("hold", client, wished_s, now, since)
         self.advance(now)
         granted_s = self.holds.grant_s(client, wished_s, now)
-        self.holds.hold(client, granted_s, now)
+        self.holds.hold(client, granted_s, now, since)
         return granted_s
 
     def charge(self, client: str, priority: Priority, seconds: float) -> None:
@@ -219,9 +226,7 @@ class Policy:
         if holders and not self.waiting.count(Priority.INTERACTIVE):
             return self._asked_by(holders)
         chosen = self._choose_unheld(now, saving)
-        if chosen is None or chosen.priority is Priority.INTERACTIVE or not holders:
-            return chosen
-        return chosen if chosen.client in holders else None
+        return chosen if chosen is None or may_begin(chosen, holders) else None
 
     def _choose_unheld(self, now: float, saving: Saving | None) -> Job | None:
         best, tenancy = self._best(now, saving), self.tenancy
@@ -236,22 +241,22 @@ class Policy:
                 return passing
         return best if tenancy.opens_at is None else None
 
-    def _holders(self, now: float) -> Collection[str]:
+    def _holders(self, now: float) -> Holders:
         """Return the clients for which lower work of others has to wait; none when a class is owed."""
         holders = self.holds.holders(now)
         owed = zip(self.waiting.waits, self.reserves.owed(), strict=True)
         if not holders or not any(waits and owes for waits, owes in owed):
             return holders
         self.holds.end()
-        return ()
+        return {}
 
-    def _asked_by(self, holders: Collection[str]) -> Job | None:
-        """Return the first lower job of the clients for which the slot is held: it may be their question."""
-        for line in self.waiting.lines.values():
-            for client in holders:
-                queue = line.queues.get(client)
-                if queue is not None and (self.tenancy.model is None or self.tenancy.has(queue.jobs[0])):
-                    return queue.jobs[0]
+    def _asked_by(self, holders: Holders) -> Job | None:
+        """Return the first job that may be the question of a client for which the slot is held."""
+        for client, since in holders.items():
+            queue = self.waiting.lines[Priority.NORMAL].queues.get(client)
+            job = queue.first_since(since) if queue is not None else None
+            if job is not None and (self.tenancy.model is None or self.tenancy.has(job)):
+                return job
         return None
 
     def _end_hold(self, job: Job) -> None:

@@ -87,12 +87,13 @@ def _hold(policy: Policy, jobs: dict[int, Job], kind: str, members: list[Any]) -
     match kind, members:
         case "prefix", [number]:
             jobs[number].request = replace(jobs[number].request, prefix=PrefixWish("warm"))
-        case "promise", [number]:
+        case "promise", [number, since]:
+            jobs[number].queued_at = since
             policy.promise_hold(jobs[number])
         case "charge", [client, priority, seconds]:
             policy.charge(client, Priority(priority), seconds)
-        case "hold", [client, wished_s, now]:
-            policy.hold(client, wished_s, now)
+        case "hold", [client, wished_s, now, since]:
+            policy.hold(client, wished_s, now, since)
         case _:
             raise ValueError(f"there is no event {kind!r} of {len(members)} members")
 

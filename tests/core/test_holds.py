@@ -31,16 +31,19 @@ def waiting(make_job):
 def test_nothing_lower_begins_in_a_hold_and_everything_after_it(waiting):
     policy = Policy()
     job = waiting(policy)
-    assert policy.hold("voice", 6, now=10) == 6
+    assert policy.hold("voice", 6, 10, 10) == 6
     assert [policy.choose(now) for now in (10, 13, 15.9, 16)] == [None, None, None, job]
     assert policy.holds.held_s == pytest.approx(6)
 
 
-def test_the_holders_own_question_is_served_whatever_its_class(waiting):
+def test_the_holders_own_question_may_be_a_normal_prompt_sent_since(waiting):
     policy = Policy()
     waiting(policy)
-    policy.hold("voice", 6, now=10)
-    question = waiting(policy, "voice", BACKGROUND)
+    waiting(policy, "voice", NORMAL, queued_at=9.0)
+    policy.hold("voice", 6, 10, 10)
+    waiting(policy, "voice", BACKGROUND, queued_at=11.0)
+    assert policy.choose(11) is None
+    question = waiting(policy, "voice", NORMAL, queued_at=11.0)
     assert policy.choose(11) is question
     policy.claim(question, 1.0, 11)
     assert policy.holds.holder is None
@@ -49,7 +52,7 @@ def test_the_holders_own_question_is_served_whatever_its_class(waiting):
 def test_interactive_work_of_anybody_ends_a_hold(waiting):
     policy = Policy()
     lower = waiting(policy)
-    policy.hold("voice", 6, now=10)
+    policy.hold("voice", 6, 10, 10)
     question = waiting(policy, "phone", INTERACTIVE)
     assert policy.choose(11) is question
     policy.claim(question, 1.0, 11)
@@ -60,7 +63,7 @@ def test_interactive_work_of_anybody_ends_a_hold(waiting):
 
 def test_an_early_job_in_an_idle_slot_ends_the_hold_for_it(make_job):
     policy = Policy()
-    policy.hold("voice", 6, now=10)
+    policy.hold("voice", 6, 10, 10)
     policy.enter(make_job(1, client="voice", priority=INTERACTIVE), 1.0, 11)
     assert policy.holds.holder is None
 
@@ -86,7 +89,7 @@ def test_a_class_that_is_owed_slot_time_ends_a_hold(waiting):
     job = waiting(policy)
     policy.choose(0)
     # 15 % of what it waits, and a fifth more: it is owed 6 s after 34 s.
-    policy.hold("voice", 30, now=30)
+    policy.hold("voice", 30, 30, 30)
     assert policy.choose(33) is None
     assert policy.choose(34) is job
     assert policy.holds.holder is None
@@ -116,13 +119,14 @@ def test_the_forecast_knows_how_long_a_hold_lasts(waiting):
     policy = Policy()
     mine, others = waiting(policy, "voice"), waiting(policy, "other")
     forecast = Forecast(policy, lambda job: 1.0, lambda job: 1.0)
-    held = Occupied(held_s=4.0, holders=("voice",))
-    assert forecast.of(others, 0, Occupied(held_s=4.0)).begins_in_s >= 4.0
+    held = Occupied(held_s=4.0, holders={"voice": 0})
+    elsewhere = Occupied(held_s=4.0, holders={"phone": 0})
+    assert forecast.of(others, 0, elsewhere).begins_in_s >= 4.0
     assert forecast.of(mine, 0, held).begins_in_s == 0.0
-    assert forecast.all_done_s(Occupied(held_s=4.0)) == 6.0
+    assert forecast.all_done_s(elsewhere) == 6.0
     question = waiting(policy, "phone", INTERACTIVE)
-    assert forecast.of(question, 0, Occupied(held_s=4.0)).begins_in_s == 0.0
-    assert forecast.of(others, 0, Occupied(held_s=4.0)).begins_in_s < 4.0  # the question ends the hold
+    assert forecast.of(question, 0, elsewhere).begins_in_s == 0.0
+    assert forecast.of(others, 0, elsewhere).begins_in_s < 4.0  # the question ends the hold
 
 
 def test_a_trace_with_holds_is_played_again_with_the_same_decisions(waiting, make_job):
@@ -138,7 +142,7 @@ def test_a_trace_with_holds_is_played_again_with_the_same_decisions(waiting, mak
     waiting(policy, "phone", INTERACTIVE)
     policy.should_preempt(0, 1)
     policy.settle(warm, 1.0, 2)
-    policy.hold("voice", 6, 2)
+    policy.hold("voice", 6, 2, 2)
     policy.choose(3)
     assert replay(lines, Rules()) == []
     assert replay(lines, Rules(hold_share=0)) == []  # the question of the phone was chosen in any case
@@ -154,7 +158,7 @@ def test_holds_that_keep_others_waiting_are_a_small_part_of_the_time(waiting):
     waiting(policy)
     now = 0.0
     while now < 600:
-        granted = policy.hold("voice", 6, now)
+        granted = policy.hold("voice", 6, now, now)
         assert granted <= 6
         now += max(granted, 1.0)
         policy.choose(now)
@@ -165,12 +169,12 @@ def test_holds_that_keep_others_waiting_are_a_small_part_of_the_time(waiting):
 def test_holds_that_keep_nobody_waiting_are_free(make_job):
     policy = Policy()
     for turn in range(100):
-        assert policy.hold("voice", 6, turn * 6) == 6
+        assert policy.hold("voice", 6, turn * 6, turn * 6) == 6
 
 
 def test_a_hold_is_not_counted_while_something_runs(waiting):
     policy = Policy()
-    policy.hold("voice", 6, 0)
+    policy.hold("voice", 6, 0, 0)
     question = waiting(policy, "voice", INTERACTIVE)
     policy.choose(2)
     policy.claim(question, 1.0, 2)
@@ -181,10 +185,10 @@ def test_a_hold_is_not_counted_while_something_runs(waiting):
 
 def test_a_hold_of_nothing_ends_ones_own_and_nobody_elses():
     holds = Holds()
-    holds.hold("voice", 6, 0)
-    holds.hold("phone", 0, 1)
+    holds.hold("voice", 6, 0, 0)
+    holds.hold("phone", 0, 1, 1)
     assert holds.holder == "voice"
-    holds.hold("voice", 0, 1)
+    holds.hold("voice", 0, 1, 1)
     assert holds.holder is None
 
 
@@ -198,7 +202,7 @@ def test_in_no_window_is_more_held_than_the_share(wishes):
     for client, wished_s, pause_s, ends in wishes:
         holds.advance(now, waits=True, busy=False)
         granted_s = holds.grant_s(client, wished_s, now)
-        holds.hold(client, granted_s, now)
+        holds.hold(client, granted_s, now, now)
         if ends:
             holds.advance(now + granted_s / 2, waits=True, busy=False)
             holds.end()
