@@ -114,7 +114,9 @@ class Inventory:
     def fit_window(self, model_id: str, complaint: str) -> None:
         """Hear why a model was not loaded: a window that nobody has set becomes what it was converted for."""
         settings, limit = self.catalogue.settings(model_id), _WINDOW.search(complaint)
-        if settings is not None and limit is not None and "context_tokens" not in settings.model_fields_set:
+        if settings is None or limit is None or "context_tokens" in settings.model_fields_set:
+            return
+        if self._windows.get(settings.file) != int(limit[1]):
             log.info("window_fitted", model=model_id, context_tokens=int(limit[1]))
             self._windows[settings.file] = int(limit[1])
             self._asked.set()

@@ -25,26 +25,26 @@ def test_models_come_and_go_with_their_files_and_no_restart(launch, connect, tmp
     assert listed("demo")["demo"]["fault"] is None
     (folder / "code.sim").write_text(SIM + 'always: reply "code"\n')
     (folder / "code.yaml").write_text("context_tokens: 512\n")
+    (folder / "small.sim").write_text(SIM + 'max_context: 512\nalways: reply "small"\n')
     (folder / "bad.rkllm").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    models = listed("code", "bad")
+    models = listed("code", "small", "bad")
     assert (models["code"]["context_tokens"], models["code"]["fault"]) == (512, None)
     assert "is a Git LFS pointer" in models["bad"]["fault"]["message"]
     device = seen.wait(lambda m: '"code"' in m.payload.decode()).json
-    assert device["components"]["model"]["options"] == ["code"]
+    assert device["components"]["model"]["options"] == ["code", "small"]
     assert asked("q1", "code")["text"] == "code"
     error = asked("q2", "bad")["error"]
     assert (error["code"], error["hint"]) == ("model_error", "Run `git lfs pull`.")
     health = watcher.wait(lambda m: m.topic == f"rkllm/{daemon.node}/health" and m.json["reasons"]).json
     assert (health["status"], health["reasons"][0]["code"]) == ("degraded", "model_file")
     (folder / "bad.rkllm").write_text(SIM + 'always: reply "repaired"\n')
-    assert listed("bad", "code")["bad"]["fault"] is None
-    assert asked("q3", "bad")["text"] == "repaired"
-    (folder / "bad.rkllm").unlink()
-    listed("code")
     # Nobody has said how large its window is: it becomes what the model was converted for.
-    (folder / "small.sim").write_text(SIM + 'max_context: 512\nalways: reply "small"\n')
-    assert listed("code", "small")["small"]["context_tokens"] == 4096
-    assert asked("q6", "small")["text"] == "small"
-    assert watcher.on(topic)[-1].json["models"][1]["context_tokens"] == 512
-    assert asked("q4", "bad")["error"]["code"] == "unknown_model"
-    assert asked("q5", None)["text"] == "code"
+    assert models["small"]["context_tokens"] == 4096
+    assert asked("q3", "small")["text"] == "small"
+    models = listed("bad", "code", "small")
+    assert models["bad"]["fault"] is None
+    assert asked("q4", "bad")["text"] == "repaired"
+    (folder / "bad.rkllm").unlink()
+    assert listed("code", "small")["small"]["context_tokens"] == 512
+    assert asked("q5", "bad")["error"]["code"] == "unknown_model"
+    assert asked("q6", None)["text"] == "code"
