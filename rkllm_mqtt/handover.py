@@ -94,7 +94,7 @@ class Handover:
         cache, wish = self._scheduler.cache, job.request.prefix
         order, file = cache.furnish(order, chain, tokens)
         if wish is not None:
-            order = cache.piggyback(order, chain, tokens, "disk" if wish.name else "memory")
+            order = cache.piggyback(order, chain, tokens, "memory" if wish.name is None else "disk")
         return order, file
 
     def prepare(self, job: Job, wake: Callable[[], None]) -> tuple[Prompt, RunOrder] | None:
@@ -105,17 +105,22 @@ class Handover:
         """
         return self._orders.make(job) if self._orders.ready(job, wake) else None
 
-    def prime(self, job: Job, order: RunOrder, borders: Sequence[str]) -> RunOrder:
+    def prime(self, job: Job, order: RunOrder, borders: Sequence[str], *, is_registered: bool) -> RunOrder:
         """Return the order of a prime run for the idle slot, complete.
 
         Args:
             job: A stand-in of whoever gains.
             order: The prompt and its adapter.
             borders: Strings that begin a message.
+            is_registered: Its file may lie on the disk.
         """
-        tracker = self._scheduler.tracker
+        scheduler = self._scheduler
+        tracker, cache = scheduler.tracker, scheduler.cache
         chain = tracker.chain_of(job.request.model, order.lora, order.prompt)
-        chunks = self._scheduler.chunks(job, order.prompt, tracker.expected(chain).known, borders)
+        tokens = scheduler.paces[job.request.model].tokenizer.estimate(order.prompt).tokens
+        order, file = cache.furnish(order, chain, tokens)
+        order = cache.piggyback(order, chain, tokens, "disk" if is_registered else "memory")
+        chunks = scheduler.chunks(job, order.prompt, tracker.expected(chain, file).known, borders)
         limit_s = self._first_token_limit_s(job.request.model, [order])
         return replace(order, first_token_limit_s=limit_s, chunks=chunks)
 

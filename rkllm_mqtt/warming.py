@@ -122,7 +122,9 @@ class Warming:
         self.runs += 1
         log.debug("prefix_warmed", client=beginning.job.client, chars=len(beginning.text), saves_s=missing_s)
         order = prime_order(beginning.text, lora=beginning.lora)
-        order = self._handover.prime(beginning.job, order, beginning.borders)
+        order = self._handover.prime(
+            beginning.job, order, beginning.borders, is_registered=beginning.prefix is not None
+        )
         return Prime(order, partial(self._ended, beginning))
 
     def told(self) -> dict[str, str] | None:

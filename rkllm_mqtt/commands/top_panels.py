@@ -78,7 +78,7 @@ def slot_panel(state: TopState, now: float, width: int, rows: int) -> Renderable
     if rows >= 5:
         busy = number(state.stats.get("slot_busy_percent"))
         if busy is not None:
-            lines.append(Text(f"busy {busy:.0f} % of the time", style="dim"))
+            lines.append(one_line(Text(f"busy {busy:.0f} % of the time{_reuse(state)}", style="dim")))
     return Group(*lines)
 
 
@@ -191,6 +191,14 @@ def health_panel(state: TopState) -> RenderableType:
     if len(lines) == 1 and word == "healthy":
         lines.append(Text("nothing to do", style="dim"))
     return Group(*lines)
+
+
+def _reuse(state: TopState) -> str:
+    """Return how much of the prompts was not computed again, and what that has saved."""
+    share, saved_s = number(state.stats.get("prefix_hit_percent")), number(state.stats.get("prefix_saved_s_total"))
+    if share is None or not saved_s:
+        return ""
+    return f", {share:.0f} % of prompts reused: {duration(saved_s)} saved"
 
 
 def _load_colour(percent: float) -> str:
