@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rkllm_mqtt.admin import Admin
+from rkllm_mqtt.cachecommands import CacheCommands
 from rkllm_mqtt.commanding import build_commands
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.config.catalogue import Change
@@ -214,6 +215,8 @@ class Daemon:
             queue_length=lambda: len(self.views.staged()) + len(self.live.waiting),
         )
         self._parser = RequestParser(config, self.catalogue)
+        self.caches = CacheCommands(self._scheduler.cache, self._registrations, self._parser)
+        """What an administrator does with prompt-cache files."""
         self._reception = Reception(
             config,
             self._topics,

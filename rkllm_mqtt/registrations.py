@@ -147,6 +147,29 @@ class Registrations:
             await self._outcomes.end(job, _DONE, Produced(members={"prefix": told}))
             self.on_change()
 
+    async def create(self, client: str, name: str, request: ChatRequest, ttl_s: float) -> Change:
+        """Register a prefix without a job; an administrator may have more of them than a client.
+
+        Raises:
+            StoreError: The journal cannot be written.
+        """
+        async with self._changing:
+            change = await self._register(client, name, request, ttl_s)
+        self.on_change()
+        return change
+
+    async def remove(self, client: str, name: str) -> Change:
+        """Forget a prefix without a job.
+
+        Raises:
+            StoreError: The journal cannot be written.
+        """
+        async with self._changing:
+            await self._journal.forget_prefix(client, name)
+            change = self.prefixes.remove(client, name)
+        self.on_change()
+        return change
+
     def note_use(self, prefix: Prefix) -> None:
         """Count a use; it is stored with whatever is stored next, or with a later use."""
         when = time.localtime(self._clock())

@@ -175,3 +175,40 @@ def test_the_level_of_the_log_is_set_and_never_shows_content(admin):
     assert admin.final("q1")["text"] == "the secret word"
     assert "secret" not in admin.daemon.log
     assert admin.ask("log_level", level="everything")["status"] == "error"
+
+
+SYSTEM = [{"role": "system", "content": "You are the voice of a house."}]
+
+
+def test_a_cache_is_created_by_name_listed_and_deleted(admin):
+    created = admin.do("cache_create", name="voice", messages=SYSTEM, model="plain")
+    assert created == {"name": "voice", "state": "registered"}
+    assert {"client": "admin", "name": "voice", "model": "plain"} in admin.do("caches")["prefixes"]
+    assert admin.do("cache_create", name="voice", messages=SYSTEM, model="plain")["state"] == "unchanged"
+    assert admin.do("cache_delete", name="voice") == {"name": "voice"}
+    assert admin.do("caches")["prefixes"] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "reason"),
+    [
+        ("cache_create", {"name": "../voice", "messages": SYSTEM}, "not a valid name"),
+        ("cache_create", {"name": "voice"}, "messages are missing"),
+        ("cache_create", {"name": "voice", "messages": SYSTEM, "model": "gpt"}, "gpt"),
+        ("cache_create", {"name": 5, "messages": SYSTEM}, "name"),
+        ("cache_create", {"name": "voice", "messages": [{"role": "king", "content": "x"}]}, "role"),
+        ("cache_delete", {"name": "unknown"}, "no such cache"),
+        ("cache_delete", {"file": "../journal.db"}, "no such file"),
+        ("cache_delete", {}, "name"),
+    ],
+)
+def test_caches_are_refused_with_the_reason(admin, command, arguments, reason):
+    response = admin.ask(command, **arguments)
+    assert response["status"] == "error"
+    assert reason in response["error"]
+
+
+def test_the_tiers_are_told_with_what_they_hold(admin):
+    told = admin.do("caches")
+    assert set(told) == {"files", "prefixes", "tiers", "disk_written_today_mb"}
+    assert told["tiers"]["disk"] == {"mb": 0.0, "budget_mb": 3500}

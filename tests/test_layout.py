@@ -16,6 +16,8 @@ ELSEWHERE = {
     "rkllm_mqtt/commands/client_address.py": "commands/test_client.py",
     "rkllm_mqtt/commands/client_connection.py": "commands/test_client.py",
     "rkllm_mqtt/commands/client_tls.py": "commands/test_client.py",
+    "rkllm_mqtt/commands/client_admin.py": "commands/test_queue.py",
+    "rkllm_mqtt/cachecommands.py": "test_commanding.py",
     "rkllm_mqtt/commands/ask_screen.py": "commands/test_ask.py",
     "rkllm_mqtt/commands/terminal.py": "commands/test_ask.py",
     "rkllm_mqtt/commands/interruption.py": "commands/test_ask.py",

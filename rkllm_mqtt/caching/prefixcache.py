@@ -182,6 +182,14 @@ class PrefixCache:
             for tier, file in files
         ]
 
+    def remove(self, name: str) -> bool:
+        """Remove a file by the name that `told` gave it; False: there is none, or it is being loaded."""
+        found = self.find(name)
+        if found is None or found[1].in_use:
+            return False
+        found[0].remove(found[1])
+        return True
+
     def find(self, name: str) -> tuple[Shelf, CacheFile] | None:
         """Return a file by the name that `told` gave it."""
         files = ((shelf, file) for shelf in self.tiers.values() for file in shelf)

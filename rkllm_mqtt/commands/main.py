@@ -43,6 +43,7 @@ COMMANDS = (
         "ask", "ask the model; the answer streams into the terminal", 'rkllm-mqtt ask "Why is the sky blue?"'
     ),
     Command("top", "watch queue, slot, tokens/s and NPU live", "rkllm-mqtt top"),
+    Command("caches", "list saved beginnings of prompts, create one, delete one", "rkllm-mqtt caches"),
     Command("queue", "list the queue, cancel a prompt, pause, resume, drain", "rkllm-mqtt queue list"),
     Command(
         "journal",

@@ -1,21 +1,19 @@
 """`rkllm-mqtt queue`: list what runs and waits, cancel a prompt, pause, resume and drain the slot."""
 
 import json
-import secrets
-import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rkllm_mqtt.commands import client_address
 from rkllm_mqtt.commands.client import open_node, own_name, read_status
 from rkllm_mqtt.commands.client_address import BrokerAddress
+from rkllm_mqtt.commands.client_admin import ask_admin, members_of, wait_for
 from rkllm_mqtt.commands.client_connection import Connection, Message
 from rkllm_mqtt.commands.failure import EXIT_USAGE, CommandFailed, DaemonUnavailable
 from rkllm_mqtt.commands.terminal import harmless
 from rkllm_mqtt.core.topics import Mailbox, Topics, is_client, is_id
 
-ADMIN_TIMEOUT_S = 3.0
 CANCEL_TIMEOUT_S = 5.0
 
 _DONE = {
@@ -62,12 +60,12 @@ def run(args: Namespace) -> int:
         if args.action == "cancel" and args.id is not None:
             return _cancel(args, address, connection, node)
         if args.action == "cancel":
-            answer = _admin(
+            answer = ask_admin(
                 address, connection, node, "cancel", {"all": True} if args.all else {"running": True}
             )
             print(json.dumps(answer, ensure_ascii=False) if args.json else "cancelled")
             return 0
-        answer = _admin(address, connection, node, args.action, {})
+        answer = ask_admin(address, connection, node, args.action, {})
         print(json.dumps(answer, ensure_ascii=False) if args.json else _DONE[args.action])
         return 0
 
@@ -140,13 +138,13 @@ def _cancel(args: Namespace, address: BrokerAddress, connection: Connection, nod
     connection.publish(mailbox.topic("cancel", args.id), args.id.encode())
 
     def confirmation(message: Message) -> dict[str, Any] | None:
-        members = _parse(message.payload)
+        members = members_of(message.payload)
         wanted = message.topic == reply or (
             message.topic == event and members.get("type") == "cancel_unknown"
         )
         return members if wanted else None
 
-    answer = _await(connection, confirmation, CANCEL_TIMEOUT_S)
+    answer = wait_for(connection, confirmation, CANCEL_TIMEOUT_S)
     if answer is None:
         raise CommandFailed(
             f"No confirmation came within {CANCEL_TIMEOUT_S:.0f} s.",
@@ -172,56 +170,12 @@ def _client_of(request_id: str, queue: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _admin(
-    address: BrokerAddress, connection: Connection, node: str, command: str, members: Mapping[str, Any]
-) -> dict[str, Any]:
-    topics = Topics(address.base, node)
-    response, transaction = topics.admin("response", command), secrets.token_hex(6)
-    connection.subscribe([response])
-    body = json.dumps({"transaction": transaction, **members}).encode()
-    connection.publish(topics.admin("request", command), body, content_type="application/json")
-
-    def ours(message: Message) -> dict[str, Any] | None:
-        found = _parse(message.payload)
-        return found if message.topic == response and found.get("transaction") == transaction else None
-
-    answer = _await(connection, ours, ADMIN_TIMEOUT_S)
-    if answer is None:
-        raise CommandFailed(
-            f"{node} does not answer admin commands: they are switched off unless configured.",
-            "Set `admin.enabled: true` in the daemon's configuration and restart it.",
-        )
-    if answer.get("status") != "ok":
-        raise CommandFailed(f"{node} refuses: {harmless(str(answer.get('error') or 'no reason given'))}")
-    return answer
-
-
 def _retained_queue(address: BrokerAddress, connection: Connection, node: str) -> dict[str, Any]:
     topic = Topics(address.base, node).state("queue")
     connection.subscribe([topic])
     connection.barrier()
-    found = [_parse(message.payload) for message in connection.pump(0.0) if message.topic == topic]
+    found = [members_of(message.payload) for message in connection.pump(0.0) if message.topic == topic]
     return found[-1] if found else {}
-
-
-def _await(
-    connection: Connection, wanted: Callable[[Message], dict[str, Any] | None], timeout_s: float
-) -> dict[str, Any] | None:
-    end = time.monotonic() + timeout_s
-    while (left_s := end - time.monotonic()) > 0:
-        for message in connection.pump(left_s):
-            found = wanted(message)
-            if found is not None:
-                return found
-    return None
-
-
-def _parse(payload: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(payload)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _word(value: object) -> str:

@@ -195,7 +195,10 @@ def health_panel(state: TopState) -> RenderableType:
 
 def _reuse(state: TopState) -> str:
     """Return how much of the prompts was not computed again, and what that has saved."""
-    share, saved_s = number(state.stats.get("prefix_hit_percent")), number(state.stats.get("prefix_saved_s_total"))
+    share, saved_s = (
+        number(state.stats.get("prefix_hit_percent")),
+        number(state.stats.get("prefix_saved_s_total")),
+    )
     if share is None or not saved_s:
         return ""
     return f", {share:.0f} % of prompts reused: {duration(saved_s)} saved"
