@@ -85,9 +85,9 @@ async def measure(context: Context) -> list[Figure]:
         Figure(
             "a day: background answers, per hour of slot time",
             3600 * background / (ours.slot_s - ours.ready_s), "", 3600 * background / fifo.slot_s, None,
-            f"slot time of all answers, the voice's too: {ours.slot_s - ours.ready_s:.0f} s; in idle times and "
-            f"at wake words {ours.ready_s:.0f} s more; first come first served {fifo.slot_s:.0f} s, with reuse "
-            f"{reusing.slot_s:.0f} s",
+            f"slot time of all answers, the voice's too: {ours.slot_s - ours.ready_s:.0f} s; in idle times "
+            f"and at wake words {ours.ready_s:.0f} s more; first come first served {fifo.slot_s:.0f} s, "
+            f"with reuse {reusing.slot_s:.0f} s",
         ),
         Figure(
             "a day: written to the disk", ours.written_mb, "MB", fifo.written_mb, None,
