@@ -76,10 +76,10 @@ class Probing:
         if self._noting is not None and not self._noting.done():
             return None
         begun, self._begun = self._begun, None
-        if begun is not None and begun[0] == self._slot.loaded:
-            return Prime(self._order(*begun), lambda run, end: self._ended(*begun, run, end))
-        if begun is not None:  # its model is not there any more
-            self._knowledge.end(*begun, CacheFacts(), done=False)
+        if begun is not None:
+            if begun[0] == self._slot.loaded and (order := self._prepared(*begun)) is not None:
+                return Prime(order, lambda run, end: self._ended(*begun, run, end))
+            self._knowledge.end(*begun, CacheFacts(), done=False)  # nothing of it has run
         wanted = self._wanted()
         if wanted is None:
             return None
@@ -176,6 +176,15 @@ class Probing:
             folder=str(self._folder),
             first_token_limit_s=self._limit_s(model_id, _CHARS),
         )
+
+    def _prepared(self, model_id: str, step: str) -> ProbeOrder | None:
+        """Return the order of a step; None where its folder cannot be made, which is not tried again."""
+        try:
+            return self._order(model_id, step)
+        except OSError as exc:
+            log.warning("probe_not_begun", reason=str(exc))
+            self._due, self._idle_s = False, None
+            return None
 
     def _ended(self, model_id: str, step: str, run: Run, end: RunEnd | None) -> None:
         """Take the end of a step in the idle slot; what is known is stored behind it."""

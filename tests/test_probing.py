@@ -152,6 +152,18 @@ async def test_a_step_that_ended_twice_with_the_power_is_not_begun_a_third_time(
 
 
 @in_loop
+async def test_a_folder_that_cannot_be_made_costs_the_probe_and_nothing_else(tmp_path, model):
+    (tmp_path / "probe").write_text("somebody else's")
+    async with probing(tmp_path, model()) as probed:
+        while probed.probing._idle_s is not None:
+            await probed.kit.journal.answer()
+        assert probed.probing.source() is None
+        assert probed.kept["done"] == []
+        await probed.kit.ask("q")
+        assert (await probed.kit.final("q"))["text"] == "hello"
+
+
+@in_loop
 async def test_batches_and_windows_without_room_are_not_probed(tmp_path, model):
     async with probing(tmp_path, model(), context_tokens=256) as probed:
         await probed.kit.until(lambda: probed.slot.loaded)

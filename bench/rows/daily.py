@@ -28,6 +28,8 @@ from bench.service import Service
 _SPEED = 10.0
 _IDLE_S = 5.0
 _RELAY_IDLE_S = 1.0
+_OWN_TOKENS = VOICE_TOKENS + 6
+"""Of a question: its words, and those of the template around them."""
 _PRIORITIES: Mapping[Who, str] = {"voice": "interactive", "sensor": "normal", "summary": "background"}
 
 
@@ -56,9 +58,7 @@ async def measure(context: Context) -> list[Figure]:
     ours = await _daemon(context, arrivals)
     fifo = await _relay(context, arrivals, reuse=False)
     reusing = await _relay(context, arrivals, reuse=True)
-    # The second question of a talk finds the prompt before it: all but its own words and the answer before.
-    new_tokens = 4 * VOICE_TOKENS
-    warm_s = (models.HOME_FLOOR_MS + models.HOME_PREFILL_MS * new_tokens) / 1000
+    warm_s = (models.HOME_FLOOR_MS + models.HOME_PREFILL_MS * _OWN_TOKENS) / 1000
     cold_s = (models.HOME_FLOOR_MS + models.HOME_PREFILL_MS * fifo.voice_tokens) / 1000
     note = f"{len(ours.first_word_s)} questions, prompts of {fifo.voice_tokens} tokens; "
     figures = [
