@@ -242,8 +242,9 @@ class Daemon:
         changeable = (*of_jobs, self.views, self._lasts, self._upkeep, self._inventory)
         self._reload = Reload(config, read, changeable, self._supervision, self._reloaded)
         self._log_topic = LogTopic(self._topics.state("log"), self._sender.send)
-        for hear in (self.slot.models_changed, self.dispatcher.models_changed, self._models_changed):
-            self.catalogue.listen(hear)
+        for part in (self.slot, self.dispatcher, self._warming):
+            self.catalogue.listen(part.models_changed)
+        self.catalogue.listen(self._models_changed)
         self._loaded: str | None = None
         self._background: set[asyncio.Task[None]] = set()
 

@@ -239,7 +239,7 @@ class Inventory:
             del self._made[model_id]
         if listed != before.keys():
             log.info("models_listed", models=",".join(sorted(listed)))
-        self.catalogue.put(found.entries)
+        self.catalogue.put(found.entries, found.kits.keys())
 
 
 def open_inventory(config: Config) -> Inventory:

@@ -14,6 +14,7 @@ from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.readouts import embedding_of, readout_of
 from rkllm_mqtt.render.beginning import beginning_of
+from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.render.fence import FencedRenderer
 from rkllm_mqtt.render.renderer import Rendered, Renderer
 from rkllm_mqtt.windows import Prompt, Windows
@@ -74,7 +75,9 @@ class Prompts:
     def _fitted(self, request: ChatRequest, asked: Question) -> Prompt:
         if request.task == "embed":
             return self._embedding(request)
-        renderer, messages = self._renderers[request.model], asked["messages"]
+        renderer, messages = self._renderers.get(request.model), asked["messages"]
+        if renderer is None:  # its last run may still go on
+            raise RenderError(f"the model {request.model!r} was removed", "Ask for another one.")
         written = {id(messages[place]): text for place, text in asked["replays"].items()}
 
         def render(part: Sequence[Mapping[str, Any]]) -> Rendered:

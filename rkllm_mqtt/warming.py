@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from rkllm_mqtt.config import Config
+from rkllm_mqtt.config.catalogue import Change
 from rkllm_mqtt.core.chat import Address, ChatRequest, PrefixWish
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.prefix import Chain
@@ -97,8 +98,8 @@ class Warming:
         """Stand-ins of the registrations, for whom prompts are made."""
         self._made: dict[Prefix, Beginning | None] = {}
         """None: it cannot be rendered."""
-        self._tried: str | None = None
-        """What was made ready last, and nothing has run since."""
+        self._tried: tuple[str, int | None] | None = None
+        """What was made ready last, in which worker, and nothing has run since."""
         self._timer: asyncio.TimerHandle | None = None
         self.runs = 0
         """Prime runs of prefixes in idle time."""
@@ -112,13 +113,13 @@ class Warming:
             return None
         beginnings = {beginning.name: beginning for beginning in self._beginnings()}
         chosen = next_to_warm([self._weighed(beginning) for beginning in beginnings.values()])
-        if chosen is None or chosen.name == self._tried:
+        if chosen is None or (chosen.name, self._slot.pid) == self._tried:
             return None
         beginning, now = beginnings[chosen.name], self._now()
         missing_s = chosen.saves_s - chosen.there_s
         if not self._budget.has(missing_s, now):
             return None
-        self._tried = chosen.name
+        self._tried = chosen.name, self._slot.pid
         self.runs += 1
         log.debug("prefix_warmed", client=beginning.job.client, chars=len(beginning.text), saves_s=missing_s)
         order = prime_order(beginning.text, lora=beginning.lora)
@@ -126,6 +127,13 @@ class Warming:
             beginning.job, order, beginning.borders, is_registered=beginning.prefix is not None
         )
         return Prime(order, partial(self._ended, beginning))
+
+    def models_changed(self, change: Change) -> None:
+        """Hear which models there are now: what begins the prompts of a changed one is made anew."""
+        other = change.added | change.removed | change.changed
+        for prefix in [prefix for prefix in self._made if prefix.request.model in other]:
+            del self._made[prefix]
+        self._priming.wake()
 
     def told(self) -> dict[str, str] | None:
         """Return the registered prefix that is worth most, and whether it is warm; None without one."""

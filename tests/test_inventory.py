@@ -217,6 +217,11 @@ async def test_a_template_that_cannot_be_used_is_the_fault_of_its_model_alone(fo
     folder.write("t.jinja", "{{ messages }} and more")
     await folder.look()
     assert faults(catalogue) == {}
+    heard = []
+    catalogue.listen(heard.append)
+    folder.write("t.jinja", "{{ messages }} and even more")
+    await folder.look()
+    assert [change.changed for change in heard] == [{"talk"}], "its prompts are others now"
 
 
 def test_a_template_of_the_configuration_that_cannot_be_used_refuses_the_start(folder):

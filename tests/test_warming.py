@@ -8,9 +8,11 @@ from live_dispatcher import dispatching
 from live_jobs import address, admit, make_job, request
 from live_slot import in_loop
 
+from rkllm_mqtt.config.catalogue import Entry
 from rkllm_mqtt.core.chat import PrefixWish
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.registrations import Registrations
+from rkllm_mqtt.renderers import open_kit
 from rkllm_mqtt.warming import Warming
 
 SYSTEM = {"role": "system", "content": "You are the voice of a house. " + "The lamp is on. " * 60}
@@ -94,6 +96,30 @@ async def test_it_is_ready_again_after_foreign_work_and_only_once(tmp_path):
         assert usage["prompt_tokens"] - usage["cached_tokens"] < 30
         assert kit.warming.source() is None  # what the question left begins with it
         assert kit.warming.runs == 2
+
+
+@in_loop
+async def test_a_prefix_of_a_model_that_is_gone_or_changed_is_made_anew_when_it_is_back(tmp_path):
+    async with warming(tmp_path) as kit:
+        catalogue, kits = kit.kit.catalogue, kit.kit.kits
+        catalogue.listen(kit.warming.models_changed)
+        catalogue.listen(kits.models_changed)
+        await kit.register("voice")
+        await kit.until_warmed(1)
+        (home,) = catalogue.entries
+        other = tmp_path / "other.sim"
+        other.write_text(MODEL)
+        settings = home.settings.model_copy(update={"id": "other", "file": other})
+        kits.put("other", open_kit(settings, 1.0))
+        catalogue.put([Entry("other", settings)])
+        assert kit.warming.source() is None, "nothing can be rendered for it"
+        await kit.kit.until(lambda: kit.kit.slot.loaded == "other")
+        quiet = home.settings.model_copy(update={"system": "Be brief."})
+        kits.put("home", open_kit(quiet, 1.0))
+        catalogue.put([Entry("home", quiet)])
+        await kit.kit.until(lambda: kit.kit.slot.loaded == "home")
+        await kit.until_warmed(2)
+        assert kit.warming.told()["state"] == "warm"
 
 
 @in_loop

@@ -3,7 +3,7 @@
 Knows no files: `inventory` looks at them and puts down here what it has found.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 from rkllm_mqtt.config.models import ModelConfig
@@ -32,7 +32,7 @@ class Change:
     added: frozenset[str]
     removed: frozenset[str]
     changed: frozenset[str]
-    """They have other settings, another fault or none any more."""
+    """They have other settings, another template, another fault or none any more."""
 
 
 class Catalogue:
@@ -104,17 +104,23 @@ class Catalogue:
         """Let a part hear of each change, after it was made; in the order in which they asked for it."""
         self._hearers.append(hear)
 
-    def put(self, entries: Sequence[Entry]) -> None:
-        """Put other models in the place of all, at least one, and tell what has changed."""
+    def put(self, entries: Sequence[Entry], renewed: Set[str] = frozenset()) -> None:
+        """Put other models in the place of all, and tell what has changed.
+
+        Args:
+            entries: At least one.
+            renewed: Models that have changed in what does not stand in their entry: a file of theirs.
+        """
         old, new = self._entries, {entry.id: entry for entry in entries}
-        if list(old.values()) == list(new.values()):
+        stayed = old.keys() & new.keys()
+        renewed = renewed & stayed
+        if list(old.values()) == list(new.values()) and not renewed:
             return
         self._entries = new
-        stayed = old.keys() & new.keys()
         change = Change(
             frozenset(new.keys() - old.keys()),
             frozenset(old.keys() - new.keys()),
-            frozenset(model_id for model_id in stayed if old[model_id] != new[model_id]),
+            frozenset(model_id for model_id in stayed if old[model_id] != new[model_id]) | renewed,
         )
         for hear in self._hearers:
             hear(change)
