@@ -132,7 +132,8 @@ class Outcomes:
             lambda: self._journal.finish(job.seq, verdict.event, outcome, delivery, added)
         )
         self._live.forget(job)
-        self._count(verdict.event, produced.usage)
+        # What is made ready is no prompt: it is counted when a question uses it.
+        self._count(verdict.event, produced.usage if job.request.prefix is None else _NOTHING_USED)
         if stored:
             self._post(job, outcome)
         log.info(

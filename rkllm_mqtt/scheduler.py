@@ -171,10 +171,11 @@ class Scheduler:
     def follow_prime(self, run: Run) -> None:
         """Follow a run of the idle slot: what it leaves in the KV cache is known only of a prime run."""
         order, chain = run.order, None
-        if order.save is None:  # else it is a part of what is there
-            self._in_kv = None
         if order.prime:
             chain = self.tracker.chain_of(self._slot.wanted, order.lora, order.prompt)
+        held = self.tracker.state.held
+        if chain is None or held is None or not chain.begins(held):  # else it is a part of what is there
+            self._in_kv = None
         tokens = self.paces[self._slot.wanted].tokenizer.estimate(order.prompt).tokens
         self.tracker.follow(run, chain, self.cache.held_by(order.restore), tokens=tokens)
 
@@ -257,7 +258,8 @@ class Scheduler:
         turn.measure(end, pace, self.estimates.habits)
         if not turn.run.in_batch and end.computed_tokens is not None:
             cached, computed = turn.reused(end, pace)
-            self.savings.count(pace.rates, cached, computed, turn.restore_s)
+            if not turn.run.order.prime:  # what is made ready is counted when a question uses it
+                self.savings.count(pace.rates, cached, computed, turn.restore_s)
             self._learn_reuse(turn, cached, computed)
         self._unkept += 1
         if end.reuse is not None:

@@ -15,7 +15,18 @@ from rkllm_mqtt.core import policy
 from rkllm_mqtt.core.answers import Timing
 from rkllm_mqtt.core.job import JobEvent
 from rkllm_mqtt.core.live import Counters, LiveJobs
-from rkllm_mqtt.core.verdict import CANCELLED, EXPIRED, Again, Ended, Lost, Preempted, PutBack, judge
+from rkllm_mqtt.core.verdict import (
+    CANCELLED,
+    EXPIRED,
+    Again,
+    Ended,
+    GiveUp,
+    Lost,
+    Preempted,
+    PutBack,
+    after_slot_lost,
+    judge,
+)
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.formats import examine
 from rkllm_mqtt.logs import get_logger
@@ -169,9 +180,9 @@ class Stays:
         elif not turn.run.killed_by_restore:  # that was the file's fault
             job.crashes += 1
         self._scheduler.forget_cache()
-        decision = policy.after_slot_lost(job.crashes, self._config.runtime.max_attempts, reason)
+        decision = after_slot_lost(job.crashes, self._config.runtime.max_attempts, reason)
         log.warning("slot_lost", job=job.seq, attempt=job.attempt, crashes=job.crashes, reason=reason)
-        if isinstance(decision, policy.GiveUp):
+        if isinstance(decision, GiveUp):
             self._batching.acquit(job.request.model, job.seq)
             await self._finish(turn, Ended(JobEvent.GAVE_UP, "error", decision.fault))
             return

@@ -201,7 +201,7 @@ class Warming:
             return self._fresh(prefix)
         job = self._jobs.get(prefix)
         if job is None:  # kept, for its prompt may be made in the background
-            request = replace(prefix.request, prefix=_WARM)
+            request = replace(prefix.request, prefix=replace(_WARM, name=prefix.name))
             job = self._jobs[prefix] = self._stand_in(prefix.client, request)
         try:
             prepared = self._handover.prepare(job, self._priming.wake)

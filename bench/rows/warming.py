@@ -30,7 +30,7 @@ _TOOL_S = 0.1
 
 async def measure(context: Context) -> list[Figure]:
     """Ask after foreign work, with and without a wake word; then call a tool in a crowd."""
-    words = 160 if context.quick else 2_000
+    words = 160 if context.quick else 1_250
     async with context.stage(lambda folder: models.home(folder, reuse=True)) as stage:
         service = await stage.daemon("home")
         await probed(stage)

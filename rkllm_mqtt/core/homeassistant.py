@@ -223,6 +223,15 @@ def _health_sensors() -> dict[str, Members]:
             "suggested_display_precision": 0,
             "enabled_by_default": False,
         },
+        "prefix": {
+            **sensor,
+            "name": "Prompt prefix",
+            "value_template": "{{ value_json.prefix.state if value_json.prefix else 'none' }}",
+            "device_class": "enum",
+            "options": ["warm", "cold", "none"],
+            "enabled_by_default": False,
+            "icon": "mdi:fire",
+        },
         "worker_restarts": {
             **sensor,
             "name": "Restarts",

@@ -1,8 +1,9 @@
-"""Decide what the slot runs next, what must give way, and what follows when the slot is lost.
+"""Decide what the slot runs next, and what must give way.
 
 Pure: jobs and a time go in, a decision comes out. `dispatcher` acts on it, the journal makes it durable.
 
-Rule 1: every reason to choose, preempt, requeue, expire or give up a job is in this file and what it imports.
+Rule 1: every reason to choose, preempt or expire a job is in this file and what it imports; what follows a
+    run is in `verdict`.
 Rule 2: the highest class first, but a class that is owed slot time goes before it (`Reserves`).
 Rule 3: within a class the client that has used the least slot time (`Line`); a cached prompt may pass a job
     at most twice and for two seconds in total; who waits very long is taken every eighth time.
@@ -15,7 +16,6 @@ Rule 7: making a prefix ready is work for a question to come: a question that is
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from rkllm_mqtt.core.errors import Code, Fault
 from rkllm_mqtt.core.holds import Holders, Holds, may_begin
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.line import Line
@@ -374,35 +374,3 @@ def goes_before(job: Job, running: Job) -> bool:
 def is_expired(job: Job, now: float) -> bool:
     """Return whether the deadline of a job has passed; `now` in seconds of the journal clock."""
     return now >= job.deadline
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """The job runs again."""
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """The job ends with this fault."""
-
-    fault: Fault
-
-
-def after_slot_lost(crashes: int, max_attempts: int, reason: str) -> Retry | GiveUp:
-    """Return what follows when the worker was lost in a job's run.
-
-    Args:
-        crashes: Runs of this job in which the worker was lost, this one included.
-        max_attempts: So many losses end the job: it probably kills the worker, and its neighbours wait.
-        reason: What happened, for the sender.
-    """
-    if crashes < max_attempts:
-        return Retry()
-    often = "once" if crashes == 1 else f"{crashes} times"
-    return GiveUp(
-        Fault(
-            Code.SLOT_FAILED,
-            f"the model process was lost {often} while it worked on this prompt: {reason}",
-            "Change the prompt or its parameters; `rkllm-mqtt doctor` looks at the board.",
-        )
-    )

@@ -20,7 +20,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The run is void through a fault of the slot; `policy.after_slot_lost` says what follows."""
+    """The run is void through a fault of the slot; `after_slot_lost` says what follows."""
 
     reason: str
 
@@ -157,3 +157,35 @@ def judge(run: RunFacts) -> Verdict:
         hint = run.hint or "Correct its `file` in the configuration of the model."
         return Ended(JobEvent.GAVE_UP, "error", Fault(Code.MODEL_ERROR, run.message, hint))
     return Lost(run.stalled or run.message or "the run was aborted")
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The job runs again."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The job ends with this fault."""
+
+    fault: Fault
+
+
+def after_slot_lost(crashes: int, max_attempts: int, reason: str) -> Retry | GiveUp:
+    """Return what follows when the worker was lost in a job's run.
+
+    Args:
+        crashes: Runs of this job in which the worker was lost, this one included.
+        max_attempts: So many losses end the job: it probably kills the worker, and its neighbours wait.
+        reason: What happened, for the sender.
+    """
+    if crashes < max_attempts:
+        return Retry()
+    often = "once" if crashes == 1 else f"{crashes} times"
+    return GiveUp(
+        Fault(
+            Code.SLOT_FAILED,
+            f"the model process was lost {often} while it worked on this prompt: {reason}",
+            "Change the prompt or its parameters; `rkllm-mqtt doctor` looks at the board.",
+        )
+    )

@@ -66,7 +66,7 @@ def test_a_press_is_not_kept_for_a_daemon_that_is_away():
 
 def test_what_only_an_expert_wants_is_there_but_disabled():
     off = {key for key, c in build()["components"].items() if c.get("enabled_by_default") is False}
-    assert off == {"npu_frequency", "disk_free", "worker_restarts"}
+    assert off == {"npu_frequency", "disk_free", "prefix", "worker_restarts"}
 
 
 def test_a_simulated_node_says_so():

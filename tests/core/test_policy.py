@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from rkllm_mqtt.core.errors import Code
 from rkllm_mqtt.core.job import Priority
-from rkllm_mqtt.core.policy import GiveUp, Policy, Retry, Rules, after_slot_lost, is_expired
+from rkllm_mqtt.core.policy import Policy, Rules, is_expired
+from rkllm_mqtt.core.verdict import GiveUp, Retry, after_slot_lost
 
 INTERACTIVE, NORMAL, BACKGROUND = Priority
 CLIENTS = ("kitchen", "hall", "attic")

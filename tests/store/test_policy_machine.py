@@ -14,7 +14,7 @@ from live_jobs import address, request
 
 from rkllm_mqtt.core.job import TRANSITIONS, Delivery, JobEvent, JobState, Priority, after
 from rkllm_mqtt.core.live import LiveJobs
-from rkllm_mqtt.core.policy import Retry, after_slot_lost
+from rkllm_mqtt.core.verdict import Retry, after_slot_lost
 from rkllm_mqtt.recovery import revive
 from rkllm_mqtt.store.admission import NewJob
 from rkllm_mqtt.store.jobs import ENDS

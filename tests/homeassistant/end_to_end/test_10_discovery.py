@@ -8,7 +8,7 @@ DEVICE = "rkllm_board"
 ALL = {
     *("status", "generating", "queue_length", "running_client", "tokens_per_s", "time_to_first_token"),
     *("cache_hit_share", "problem", "npu_load", "npu_frequency", "npu_temperature", "disk_free"),
-    *("worker_restarts", "prompt", "answer", "cancel", "pause", "resume", "model"),
+    *("prefix", "worker_restarts", "prompt", "answer", "cancel", "pause", "resume", "model"),
 }
 
 
@@ -57,7 +57,7 @@ async def test_every_entity_has_its_state(house, ids):
         "model": "house",
     }.items():
         assert await house.state(ids[key]) == wanted, key
-    for key in ("npu_frequency", "disk_free", "worker_restarts"):
+    for key in ("npu_frequency", "disk_free", "prefix", "worker_restarts"):
         assert await house.state(ids[key]) is None, "disabled by default"
 
 
@@ -108,7 +108,7 @@ async def test_the_model_can_be_chosen(house, ids):
 
 async def test_all_go_unavailable_with_the_daemon_and_come_back(house, ids, daemon, watcher):
     daemon.stop()
-    on = [key for key in ids if key not in ("npu_frequency", "disk_free", "worker_restarts")]
+    on = [key for key in ids if key not in ("npu_frequency", "disk_free", "prefix", "worker_restarts")]
     for key in on:
         await state_becomes(house, ids[key], "unavailable")
     daemon.start(watcher)
