@@ -21,11 +21,11 @@ WirePiece = str | list[str] | dict[str, str]
 """A piece as the worker sends it: text, thoughts in a list of one, or a tool call with name and arguments."""
 
 
-def publish_event(send: Send, job: Job, kind: str, **members: Any) -> None:
-    """Publish an event of a job; senders of bare text get none."""
+def publish_event(send: Send, job: Job, kind: str, *, n: int | None = None, **members: Any) -> None:
+    """Publish an event of a job; senders of bare text get none. `n`: its number, when it has one already."""
     if job.request.text:
         return
-    payload = {"type": kind, "n": job.next_event(), "id": job.id, **members}
+    payload = {"type": kind, "n": job.next_event() if n is None else n, "id": job.id, **members}
     send(outbound(job.address, job.address.event, encode(payload), qos=1))
 
 

@@ -211,7 +211,8 @@ class Daemon:
         self._confirmations = Confirmations(
             config.node,
             self._sender.send,
-            outlook_of=self._scheduler.outlooks.outlook,
+            waits=self.live.waiting.__contains__,
+            outlooks_of=self._scheduler.outlooks.outlooks,
             queue_length=lambda: len(self.views.staged()) + len(self.live.waiting),
         )
         self._parser = RequestParser(config, self.catalogue)

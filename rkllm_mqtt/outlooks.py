@@ -39,11 +39,15 @@ class Outlooks:
 
     def outlook(self, job: Job) -> tuple[int, float | None]:
         """Return the place of a job, 0 when it runs, and the seconds until it begins; None: nobody knows."""
-        if job not in self._policy.waiting and not any(
-            turn.job is job and turn.staged for turn in self._turns
-        ):
-            return 0, None
-        return self._told(job, self._forecast.of(job, self._journal.now(), self._occupied()))
+        return self.outlooks([job])[0]
+
+    def outlooks(self, jobs: Sequence[Job]) -> list[tuple[int, float | None]]:
+        """Return the same for each of some jobs; the queue is played forward once for all of them."""
+        staged = {turn.job for turn in self._turns if turn.staged}
+        queued = [job for job in jobs if job in staged or job in self._policy.waiting]
+        found = self._forecast.of_all(queued, self._journal.now(), self._occupied()) if queued else []
+        told = {job: self._told(job, outlook) for job, outlook in zip(queued, found, strict=True)}
+        return [told.get(job, (0, None)) for job in jobs]
 
     def first_token_s(self, turn: Turn) -> float | None:
         """Return the seconds from the beginning of a run to its first token; None: nobody knows."""

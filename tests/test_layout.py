@@ -45,7 +45,6 @@ ELSEWHERE = {
     "rkllm_mqtt/sender.py": "test_app.py",
     "rkllm_mqtt/render/child.py": "render/test_fence.py",
     "rkllm_mqtt/router.py": "end_to_end/test_hostile.py",
-    "rkllm_mqtt/confirmations.py": "end_to_end/test_promises.py",
 }
 FAMILIES = {
     # Modules that are one thing in several files, tested as one.

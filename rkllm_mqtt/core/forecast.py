@@ -4,7 +4,7 @@ Pure. The first 64 places are played job by job; what is behind them is told by 
 before it, for nobody can say which of ten thousand places is whose.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rkllm_mqtt.core.holds import Holders, may_begin
@@ -86,21 +86,30 @@ class Forecast:
 
     def of(self, job: Job, now: float, slot: Occupied, added: Job | None = None) -> Outlook:
         """Return where a job stands that waits, is staged or is `added`."""
-        rough = self._behind(job, slot)
-        if rough.place <= PLAYED:
-            for place, (other, begins_s) in enumerate(self.play(now, slot, added), 1):
-                if other is job:
-                    return Outlook(place, begins_s)
-                if place > 2 * PLAYED:
+        return self.of_all([job], now, slot, added)[0]
+
+    def of_all(
+        self, jobs: Sequence[Job], now: float, slot: Occupied, added: Job | None = None
+    ) -> list[Outlook]:
+        """Return where each of some jobs stands, all played at once."""
+        scale = self._scale()
+        told = {job: self._behind(job, slot, scale) for job in jobs}
+        sought = {job for job, rough in told.items() if rough.place <= PLAYED}
+        if sought:
+            for place, (job, begins_s) in enumerate(self.play(now, slot, added), 1):
+                if job in told:
+                    told[job] = Outlook(place, begins_s)
+                    sought.discard(job)
+                if not sought or place > 2 * PLAYED:
                     break
-        return rough
+        return [told[job] for job in jobs]
 
     def all_done_s(self, slot: Occupied) -> float:
         """Return the slot time until everything that waits is done."""
         staged_s = sum(map(self.cost_of, (*slot.staged, *slot.revoked)))
         return max(slot.left_s + staged_s, slot.held_s) + self._scale() * self.policy.waiting.work_s
 
-    def _behind(self, job: Job, slot: Occupied) -> Outlook:
+    def _behind(self, job: Job, slot: Occupied, scale: float) -> Outlook:
         """Return about where a job stands, by the slot time that goes before it."""
         lines = self.policy.waiting.lines
         staged = [*slot.staged, *(one for one in slot.revoked if one.priority <= job.priority)]
@@ -113,7 +122,7 @@ class Forecast:
         first_s = slot.left_s + sum(map(self.cost_of, staged))
         if not may_begin(job, slot.holders):
             first_s = max(first_s, slot.held_s)
-        return Outlook(int(jobs + more_jobs) + 1, first_s + self._scale() * (seconds + more_s))
+        return Outlook(int(jobs + more_jobs) + 1, first_s + scale * (seconds + more_s))
 
     def _scale(self) -> float:
         """Return by how much the estimates at acceptance are wrong by what is known now."""

@@ -58,6 +58,9 @@ def test_every_job_begins_when_it_was_told_if_nobody_else_comes(make_job, wanted
     told = list(forecast_of(policy).play(0.0, Occupied(left / 16)))
     assert sorted(job.seq for job, _ in told) == list(range(1, len(wanted) + 1))
     outlooks = {job.seq: forecast_of(policy).of(job, 0.0, Occupied(left / 16)) for job, _ in told}
+    jobs = [job for job, _ in told]
+    together = forecast_of(policy).of_all(jobs[::-1], 0.0, Occupied(left / 16))
+    assert together == [outlooks[job.seq] for job in jobs[::-1]]
     began = really(policy, 0.0, left / 16)
     for place, (job, begins_s) in enumerate(told, 1):
         assert begins_s == pytest.approx(began[job.seq])
