@@ -48,7 +48,7 @@ class _Arrival:
 
 async def measure(context: Context) -> list[Figure]:
     """Let the same afternoon pass twice."""
-    arrivals = _arrivals(_LAST_S / 4 if context.quick else _LAST_S)
+    arrivals = arrivals_of(_LAST_S / 4 if context.quick else _LAST_S)
     environ = {"RKLLM_SIM_SPEED": str(_SPEED)}
     async with context.stage(models.origin, environ) as stage:
         ours = await _waits(stage, await stage.daemon("ours"), arrivals)
@@ -67,7 +67,7 @@ async def measure(context: Context) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _arrivals(last_s: float) -> list[_Arrival]:
+def arrivals_of(last_s: float) -> list[_Arrival]:
     """Return who asks what when; always the same."""
     rng = random.Random(11)
     arrivals: list[_Arrival] = []

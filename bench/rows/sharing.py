@@ -106,7 +106,7 @@ async def _shares(context: Context) -> list[Figure]:
             asker.cancel()
             await asker.close()
         used = _used(trace)
-    whole, in_order = sum(used.values()), _in_order()
+    whole, in_order = sum(used.values()), shares_in_order()
     note = (
         f"of {whole:.0f} s of slot time at {speed} times the speed; {_VOICES} voices ask all the "
         f"time; beside it in order of arrival, on paper: they {in_order[_CLASSES[0]]:.1f} %"
@@ -135,7 +135,7 @@ def _used(trace: Path) -> Mapping[str, float]:
     return used
 
 
-def _in_order() -> Mapping[str, float]:
+def shares_in_order() -> Mapping[str, float]:
     """Return what each class would have of ten minutes in the order of arrival, percent."""
     used: dict[str, float] = dict.fromkeys(_CLASSES, 0.0)
     costs = dict.fromkeys(_CLASSES, models.slot_s(_LOW))

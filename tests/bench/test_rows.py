@@ -6,11 +6,14 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
+from bench import models
 from bench.__main__ import measure
 from bench.asking import Broken
 from bench.context import Context
 from bench.figure import Figure
-from bench.rows import clients, deciding
+from bench.rows import classes, clients, deciding, sharing
 from rkllmrt import simulator
 
 
@@ -61,3 +64,17 @@ def test_choosing_among_ten_thousand_is_measured_beside_the_oldest_first(tmp_pat
         assert figure.thin >= 0
         assert figure.goal.bound == 1.0
     assert telling.ours > 0
+
+
+def test_in_order_of_arrival_who_came_first_has_it_all():
+    shares = sharing.shares_in_order()
+    assert sum(shares.values()) == pytest.approx(100)
+    assert shares["normal"] > 90
+    assert shares["background"] == 0
+
+
+def test_the_same_afternoon_asks_for_most_of_the_slot_each_time():
+    arrivals = classes.arrivals_of(240)
+    assert arrivals == classes.arrivals_of(240)
+    assert {arrival.priority for arrival in arrivals} == {"interactive", "normal", "background"}
+    assert 0.6 < sum(models.slot_s(arrival.question) for arrival in arrivals) / 240 < 1
