@@ -28,6 +28,8 @@ LOOK_S = 1.0
 """Between two looks."""
 _SETTLED_S = 5.0
 """At the start there is no look before: what was written to so long ago is whole."""
+_START_S = 1.0
+"""At the start a second look at what was written to lately comes so much later."""
 
 _WINDOW = re.compile(r"max_context_limit\[(\d+)\]")
 """In what the library says when it is asked for a window that a model does not have."""
@@ -89,6 +91,10 @@ class Inventory:
             ConfigError: The template or the tokenizer of a configured model cannot be used.
         """
         found = self._look(first=True)
+        if any(file not in self._counted for file in model_files(self._config.models_folder) or ()):
+            # Copied a moment ago, then the daemon was restarted: jobs of such a model are not to be lost.
+            time.sleep(_START_S)
+            found = self._look() or found
         for model in self._config.models:
             if (fault := self._own_faults.get(model.id)) is not None:
                 raise ConfigError(fault.message, fault.hint)

@@ -1,5 +1,7 @@
 """The promise of `inventory.py`: files come and go as models once they are whole, each with its fault."""
 
+import os
+
 import pytest
 from live_slot import in_loop
 
@@ -38,6 +40,11 @@ class Folder:
     async def look(self, times=2):
         for _ in range(times):
             await self.inventory.look()
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch):
+    monkeypatch.setattr("rkllm_mqtt.inventory._START_S", 0.0)
 
 
 @pytest.fixture
@@ -89,11 +96,19 @@ async def test_a_copy_in_progress_is_no_model(folder):
     assert catalogue.ids == ("talk",)
 
 
-def test_what_lay_there_before_the_start_is_there_at_once(folder, monkeypatch):
-    folder.write("talk.sim")
-    assert folder.open().ids == ("demo",)
+def test_what_lies_there_at_the_start_is_there_at_once_also_when_it_just_came(folder, monkeypatch):
+    looks = []
+    monkeypatch.setattr("rkllm_mqtt.inventory.time.sleep", looks.append)
+    os.utime(folder.write("talk.sim"), (LONG_AGO, LONG_AGO))
+    assert (folder.open().ids, len(looks)) == (("talk",), 1), "its inode has changed"
     monkeypatch.setattr("rkllm_mqtt.inventory._SETTLED_S", 0)
-    assert folder.open().ids == ("talk",)
+    assert (folder.open().ids, len(looks)) == (("talk",), 1)
+
+
+def test_what_is_being_copied_at_the_start_is_no_model(folder, monkeypatch):
+    file = folder.write("talk.sim")
+    monkeypatch.setattr("rkllm_mqtt.inventory.time.sleep", lambda _s: file.write_text(SIM + "# more"))
+    assert folder.open().ids == ("demo",)
 
 
 @in_loop
