@@ -19,7 +19,7 @@ from rkllm_mqtt.core.prefix import Chain
 from rkllm_mqtt.core.prefixes import PAUSE_S, Prefix, Uses
 from rkllm_mqtt.core.topics import Mailbox
 from rkllm_mqtt.core.waiting import Job
-from rkllm_mqtt.core.warmth import Budget, Candidate, Sightings, next_to_warm
+from rkllm_mqtt.core.warmth import Budget, Candidate, Sighted, Sightings, next_to_warm
 from rkllm_mqtt.handover import Handover
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.priming import Prime, Priming
@@ -47,6 +47,8 @@ class Beginning:
     job: Job
     """A stand-in of who gains, and pays; it is in no queue and no journal."""
     text: str
+    tokens: int
+    """Estimated once: it only weighs."""
     chain: Chain
     lora: LoraOrder | None
     uses: Uses
@@ -98,6 +100,8 @@ class Warming:
         """Stand-ins of the registrations, for whom prompts are made."""
         self._made: dict[Prefix, Beginning | None] = {}
         """None: it cannot be rendered."""
+        self._found: dict[str, Beginning] = {}
+        """The latest that requests share, by the hash of their text."""
         self._tried: tuple[str, int | None] | None = None
         """What was made ready last, in which worker, and nothing has run since."""
         self._timer: asyncio.TimerHandle | None = None
@@ -139,7 +143,7 @@ class Warming:
         """Return the registered prefix that is worth most, and whether it is warm; None without one."""
         if self._slot.loaded is None:
             return None
-        found = [beginning for beginning in self._beginnings() if beginning.prefix is not None]
+        found = list(self._registered())
         weighed = {beginning: self._weighed(beginning) for beginning in found}
         best = max(found, key=lambda each: weighed[each].chance * weighed[each].saves_s, default=None)
         if best is None or best.prefix is None:
@@ -163,17 +167,31 @@ class Warming:
             turn.job.client, request.model, request.lora, text, chain, day=day_of(when), hour=when.tm_hour
         )
         for prefix, beginning in self._made.items():
-            if beginning is not None and prefix.client == turn.job.client and text.startswith(beginning.text):
+            if beginning is not None and text.startswith(beginning.text):
                 self._registrations.note_use(prefix)
 
     def _beginnings(self) -> Iterator[Beginning]:
         """Yield what could be made ready for the loaded model."""
+        registered = list(self._registered())
+        yield from registered
+        for sighted in self._sightings.common(self._slot.wanted):
+            if any(one.text.startswith(sighted.text) for one in registered):
+                continue
+            found = self._found.get(sighted.chain.name)
+            fingerprint = self._scheduler.tracker.fingerprint(sighted.model, found.lora if found else None)
+            if found is None or found.chain.fingerprint != fingerprint:
+                found = self._find(sighted)
+            if found is not None:
+                yield found
+
+    def _registered(self) -> Iterator[Beginning]:
+        """Yield the registered ones of these."""
         model, now = self._slot.wanted, self._now()
-        registered = []
-        prefixes = list(self._registrations.prefixes)
-        for gone in [prefix for prefix in self._made if prefix not in prefixes]:
-            del self._made[gone], self._jobs[gone]
-        for prefix in prefixes:
+        prefixes = set(self._registrations.prefixes)
+        for kept in (self._made, self._jobs):
+            for gone in kept.keys() - prefixes:
+                del kept[gone]
+        for prefix in self._registrations.prefixes:
             if prefix.request.model != model or prefix.is_expired(now):
                 continue
             if (due_s := prefix.changed_at + PAUSE_S - now) > 0:
@@ -181,19 +199,34 @@ class Warming:
                 continue
             beginning = self._render(prefix)
             if beginning is not None:
-                registered.append(beginning)
                 yield beginning
-        for sighted in self._sightings.common(model):
-            if any(one.text.startswith(sighted.text) for one in registered):
-                continue
-            try:
-                lora = self._handover.lora_of(model, sighted.lora)
-            except RenderError:
-                continue
-            chain = self._scheduler.tracker.chain_of(model, lora, sighted.text)
-            request = ChatRequest(messages=(), model=model, lora=sighted.lora, max_tokens=1, prefix=_WARM)
-            job = self._stand_in(sighted.client, request)
-            yield Beginning(chain.name, job, sighted.text, chain, lora, sighted.uses)
+
+    def _find(self, sighted: Sighted) -> Beginning | None:
+        """Return a beginning that requests share; None when it needs an adapter that is gone."""
+        try:
+            lora = self._handover.lora_of(sighted.model, sighted.lora)
+        except RenderError:
+            return None
+        request = ChatRequest(messages=(), model=sighted.model, lora=sighted.lora, max_tokens=1, prefix=_WARM)
+        job = self._stand_in(sighted.client, request)
+        found = self._beginning(job, sighted.text, lora, sighted.uses)
+        while len(self._found) >= self._sightings.most:
+            del self._found[next(iter(self._found))]
+        self._found[sighted.chain.name] = found
+        return found
+
+    def _beginning(
+        self,
+        job: Job,
+        text: str,
+        lora: LoraOrder | None,
+        uses: Uses,
+        borders: tuple[str, ...] = (),
+        prefix: Prefix | None = None,
+    ) -> Beginning:
+        chain = self._scheduler.tracker.chain_of(job.request.model, lora, text)
+        tokens = self._scheduler.paces[job.request.model].tokenizer.estimate(text).tokens
+        return Beginning(chain.name, job, text, tokens, chain, lora, uses, borders, prefix)
 
     def _render(self, prefix: Prefix) -> Beginning | None:
         """Return a registration as text; None when it is not ready yet, or cannot be rendered."""
@@ -212,9 +245,8 @@ class Warming:
         if prepared is None:
             return None
         prompt, order = prepared
-        chain = self._scheduler.tracker.chain_of(prefix.request.model, order.lora, order.prompt)
         borders = prompt.rendered.specials
-        made = Beginning(chain.name, job, order.prompt, chain, order.lora, prefix.uses, borders, prefix)
+        made = self._beginning(job, order.prompt, order.lora, prefix.uses, borders, prefix)
         self._made[prefix] = made
         return made
 
@@ -233,7 +265,7 @@ class Warming:
         when = time.localtime(self._clock())
         per_hour = beginning.uses.per_hour(day_of(when), when.tm_hour, when.tm_min)
         pace = self._scheduler.paces[self._slot.wanted]
-        tokens = pace.tokenizer.estimate(beginning.text).tokens
+        tokens = beginning.tokens
         there = round(tokens * self._there(beginning) / max(1, len(beginning.text)))
         none_s = pace.rates.first_token_s(tokens)
         return Candidate(

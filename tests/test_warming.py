@@ -182,6 +182,18 @@ async def test_a_library_that_does_not_reuse_computes_nothing_in_vain(tmp_path, 
 
 
 @in_loop
+async def test_what_is_not_there_afterwards_is_not_computed_again_and_again(tmp_path):
+    async with warming(tmp_path) as kit:
+        await kit.register("voice")
+        await kit.until_warmed(1)
+        kit.kit.scheduler.forget_cache()
+        assert kit.warming.told()["state"] == "cold"
+        assert kit.warming.source() is None
+        await kit.ask("q1", OTHER)
+        await kit.until_warmed(2)
+
+
+@in_loop
 async def test_it_can_be_switched_off(tmp_path):
     async with warming(tmp_path, idle_warm=False) as kit:
         await kit.register("voice")

@@ -67,24 +67,30 @@ class Holds:
     _waits: bool = False
     _idle: bool = False
 
-    def advance(self, now: float, *, waits: bool, busy: bool) -> None:
+    def advance(self, now: float, *, waits: bool, busy: bool) -> tuple[str, float] | None:
         """Account for the time since the last call by what was so then, and take note of what is so now.
+
+        Returns:
+            Who has kept others waiting meanwhile, and for how many seconds.
 
         Args:
             now: Seconds of any clock that does not step back.
             waits: Something waits for the slot.
             busy: Something runs in it.
         """
+        charged = None
         if self.holder is not None and self._idle:
             passed_s = max(0.0, min(now, self.until) - self._at)
             self.held_s += passed_s
-            if self._waits:
+            if self._waits and passed_s:
+                charged = self.holder, passed_s
                 for account in (self._total(now), self._account(self.holder, now)):
                     account.left_s -= passed_s
         self._at = max(self._at, now)
         self._waits, self._idle = waits, not busy
         if self.holder is not None and now >= self.until:
             self.holder = None
+        return charged
 
     def grant_s(self, client: str, wished_s: float, now: float) -> float:
         """Return how long a client may hold the slot now, seconds; 0 is not at all."""

@@ -202,7 +202,9 @@ class Policy:
     def advance(self, now: float) -> None:
         """Account for the time that has passed, and take note of what waits and runs from now on."""
         self.reserves.advance(now, self.waiting.waits, self.running.priority if self.running else None)
-        self.holds.advance(now, waits=len(self.waiting) > 0, busy=self.running is not None)
+        held = self.holds.advance(now, waits=len(self.waiting) > 0, busy=self.running is not None)
+        if held is not None:  # who keeps others waiting pays for it
+            self.waiting.lines[Priority.INTERACTIVE].charge(*held)
 
     # what to do
 

@@ -122,7 +122,11 @@ def inspect(connection: sqlite3.Connection, path: Path) -> Inspection:
     try:
         problems = list(_defects(connection))
         if not problems:
-            problems = [*_broken_rules(connection), *_unreadable(connection)]
+            problems = [
+                *_broken_rules(connection),
+                *_unreadable(connection),
+                *_unreadable_prefixes(connection),
+            ]
         free, page_bytes = _one(connection, "PRAGMA freelist_count"), _one(connection, "PRAGMA page_size")
         return Inspection(
             schema=schema_of(connection),
@@ -172,6 +176,20 @@ def _unreadable(connection: sqlite3.Connection) -> Iterator[Problem]:
             found.append(str(seq))
     if found:
         yield _problem("unreadable", "unfinished jobs cannot be read", found)
+
+
+def _unreadable_prefixes(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """Yield the registered prefixes that the next start would forget."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'prefixes'").fetchone():
+        return  # an older schema
+    found = []
+    for client, name, request in connection.execute("SELECT client, name, request FROM prefixes"):
+        try:
+            ChatRequest.from_json(request)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            found.append(f"{client}/{name}")
+    if found:
+        yield _problem("unreadable_prefixes", "registered prefixes cannot be read", found)
 
 
 def _problem(code: str, sentence: str, rows: list[str]) -> Problem:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rkllm_mqtt.core.chat import PrefixWish
 from rkllm_mqtt.core.forecast import Forecast, Occupied
-from rkllm_mqtt.core.holds import Holds
+from rkllm_mqtt.core.holds import Holds, may_begin
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.policy import Policy, Rules
 from rkllm_mqtt.core.trace import recorder, replay
@@ -47,6 +47,22 @@ def test_the_holders_own_question_may_be_a_normal_prompt_sent_since(waiting):
     assert policy.choose(11) is question
     policy.claim(question, 1.0, 11)
     assert policy.holds.holder is None
+
+
+@pytest.mark.parametrize(
+    ("client", "priority", "queued_at", "may"),
+    [
+        ("phone", INTERACTIVE, 0.0, True),
+        ("voice", NORMAL, 10.0, True),
+        ("voice", NORMAL, 9.9, False),
+        ("voice", BACKGROUND, 11.0, False),
+        ("phone", NORMAL, 11.0, False),
+    ],
+)
+def test_what_may_begin_in_a_hold(make_job, client, priority, queued_at, may):
+    job = make_job(1, client=client, priority=priority, queued_at=queued_at)
+    assert may_begin(job, {"voice": 10.0}) is may
+    assert may_begin(job, {})
 
 
 def test_interactive_work_of_anybody_ends_a_hold(waiting):
@@ -164,6 +180,18 @@ def test_holds_that_keep_others_waiting_are_a_small_part_of_the_time(waiting):
         policy.choose(now)
     assert policy.holds.held_s <= 0.1 * 600 + 1e-6
     assert policy.holds.held_s > 30
+
+
+def test_who_keeps_others_waiting_pays_for_it(waiting):
+    policy = Policy()
+    line = policy.waiting.lines[INTERACTIVE]
+    policy.hold("voice", 6, 0, 0)
+    policy.choose(2)
+    assert line.used_s("voice") == 0
+    waiting(policy)
+    policy.choose(3)
+    policy.choose(7)
+    assert line.used_s("voice") == pytest.approx(3)  # from when somebody was seen waiting
 
 
 def test_holds_that_keep_nobody_waiting_are_free(make_job):

@@ -59,6 +59,7 @@ DAMAGE = {
     "orphans": "DELETE FROM jobs WHERE seq = 3",
     "illegal_state": "UPDATE jobs SET state = 'succeeded' WHERE seq = 1",
     "unreadable": "UPDATE requests SET request = '{}' WHERE seq IN (1, 2)",
+    "unreadable_prefixes": "INSERT INTO prefixes VALUES ('ha', 'voice', '{}', 1, 1, '')",
 }
 
 
