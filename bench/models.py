@@ -109,6 +109,41 @@ def home(folder: Path, *, reuse: bool) -> Path:
     return _write(folder / "home.sim", f"{pace}reuse: {'yes' if reuse else 'no'}\n")
 
 
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A profile of the simulator, as its sources have it: milliseconds."""
+
+    profile: str
+    floor_ms: float
+    prefill_ms: float
+    squared_ms: float = 0.0
+
+    def first_ms(self, computed: int, cached: int = 0) -> float:
+        """Return the time to the first token."""
+        whole = cached + computed
+        return self.floor_ms + self.prefill_ms * computed + self.squared_ms * (whole**2 - cached**2)
+
+    def write(self, folder: Path, *lines: str) -> Path:
+        """Write a model with this profile; its files are as large as real ones, without the bytes."""
+        keys = [f"profile: {self.profile}", "max_context: 16384", "thermal_after_s: 0", "load_ms: 0"]
+        text = "".join(f"{line}\n" for line in (*keys, "cache_file: sparse", *lines))
+        return _write(folder / "profile.sim", text)
+
+
+def of_table(profile: str, ttft_ms: float, tokens_per_s: float) -> Board:
+    """Return a row of Rockchip's table, with the shape that the simulator gives to longer prompts."""
+    floor_ms, bend = 1250 / tokens_per_s, 0.5 / 4096
+    prefill_ms = (ttft_ms - floor_ms) / (128 + bend * 128**2)
+    return Board(profile, floor_ms, prefill_ms, prefill_ms * bend)
+
+
+CACHED_PREFIX = Board("cached-prefix", 97.0, 3.92)
+BOARDS = (
+    of_table("qwen2-0.5b", 145.90, 41.58),
+    of_table("qwen2.5-1.5b", 378.31, 16.69),
+    of_table("qwen3-0.6b", 199.09, 32.91),
+)
+
 CRASH_TOKENS = 3
 LOAD_MS = 400.0
 

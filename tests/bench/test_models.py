@@ -37,3 +37,20 @@ def test_the_models_load(tmp_path, write):
     with rkllmrt.Model(library, rkllmrt.ModelParams(model_path=write(tmp_path))) as model:
         model.load()
         assert model.generate(rkllmrt.PromptInput("hi")).tokens > 1
+
+
+@pytest.mark.parametrize("profile", [models.CACHED_PREFIX, *models.BOARDS], ids=lambda board: board.profile)
+def test_the_arithmetic_of_a_profile_is_the_simulators(profile, tmp_path, monkeypatch):
+    monkeypatch.setenv("RKLLM_SIM_CLOCK", "virtual")
+    file = profile.write(tmp_path, "jitter: 0")
+    with rkllmrt.Model(
+        rkllmrt.open_library(simulator.build()), rkllmrt.ModelParams(model_path=file, max_context_len=4096)
+    ) as model:
+        model.load()
+        model.raw_chat_template()
+        once = rkllmrt.RunParams(max_new_tokens=1)
+        perf = model.generate(rkllmrt.PromptInput("The lamp is on. " * 100), once).perf
+        again = model.generate(rkllmrt.PromptInput("The lamp is on. " * 150), once).perf
+    assert perf.prefill_time_ms == pytest.approx(profile.first_ms(perf.prefill_tokens), rel=0.02)
+    expected = profile.first_ms(again.prefill_tokens, perf.prefill_tokens)
+    assert again.prefill_time_ms == pytest.approx(expected, rel=0.02)

@@ -56,6 +56,8 @@ STATS = {
     "ttft_ms_p95": 1250.0,
     "tokens_per_s_last": 15.1,
     "slot_busy_percent": 83,
+    "prefix_hit_percent": 87.4,
+    "prefix_saved_s_total": 7_500.0,
     "uptime_s": 372_000,
 }
 
@@ -89,6 +91,11 @@ def test_everything_that_matters_is_on_the_screen(width: int, height: int) -> No
     )
     for words in expected.split("|"):
         assert words in text
+
+
+def test_what_the_cache_has_saved_is_on_a_screen_with_room_for_it() -> None:
+    assert "87 % of prompts reused: 2 h 5 min saved" in drawn(filled(), width=200, height=60)
+    assert "reused" not in drawn(filled(stats=STATS | {"prefix_hit_percent": None}), width=200, height=60)
 
 
 @pytest.mark.parametrize(("width", "height"), [(60, 20), (40, 10), (20, 5)])
