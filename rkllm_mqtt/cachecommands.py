@@ -43,6 +43,9 @@ class CacheCommands:
                 name: {"mb": round(shelf.size / 1e6, 1), "budget_mb": round(shelf.budget_bytes / 1e6)}
                 for name, shelf in cache.tiers.items()
             },
+            "restores": cache.counts.restores,
+            "saves": cache.counts.saves,
+            "failures": cache.counts.failures,
             "disk_written_today_mb": round(cache.ledger.written / 1e6, 1),
         }
 

@@ -65,6 +65,8 @@ class Scheduler:
         self._journal = journal
         self._in_kv: ChatRequest | None = None
         self._last_job: Job | None = None
+        self._savers: dict[str, Job] = {}
+        """Whose conversations are being saved in front of others, by the file."""
         self.knowledge = Knowledge(slot, journal)
         """Of the runtime's KV cache and prompt-cache files."""
         self.tracker = KvTracker(slot, self.knowledge)
@@ -171,6 +173,9 @@ class Scheduler:
     def follow_prime(self, run: Run) -> None:
         """Follow a run of the idle slot: what it leaves in the KV cache is known only of a prime run."""
         order, chain = run.order, None
+        saver = self._savers.pop(order.save or "", None)
+        if saver is not None:
+            run.ended.add_done_callback(lambda ended: self._charge_save(saver, ended))
         if order.prime:
             chain = self.tracker.chain_of(self._slot.wanted, order.lora, order.prompt)
         held = self.tracker.state.held
@@ -193,7 +198,14 @@ class Scheduler:
         last = self._last_job
         if last is None or job.priority < last.priority or not self.is_foreign(job):
             return None
-        return self.cache.in_front()
+        order = self.cache.in_front()
+        if order is not None and order.save is not None:
+            self._savers[order.save] = last
+        return order
+
+    def _charge_save(self, saver: Job, ended: "asyncio.Future[RunEnd]") -> None:
+        if not ended.cancelled() and ended.exception() is None:
+            self._policy.charge(saver.client, saver.priority, ended.result().run_ms / 1000)
 
     def charge(self, client: str, seconds: float) -> None:
         """Charge a client for what was made ready for it."""
@@ -219,7 +231,7 @@ class Scheduler:
     @property
     def worth_keeping(self) -> bool:
         """Return whether enough was learned since it was stored."""
-        return self._unkept >= _KEPT_EVERY_RUNS
+        return self._unkept >= _KEPT_EVERY_RUNS or self.cache.ledger.worth_keeping
 
     # inside
 

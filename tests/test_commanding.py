@@ -210,5 +210,6 @@ def test_caches_are_refused_with_the_reason(admin, command, arguments, reason):
 
 def test_the_tiers_are_told_with_what_they_hold(admin):
     told = admin.do("caches")
-    assert set(told) == {"files", "prefixes", "tiers", "disk_written_today_mb"}
+    counts = {"restores", "saves", "failures"}
+    assert set(told) == {"files", "prefixes", "tiers", "disk_written_today_mb", *counts}
     assert told["tiers"]["disk"] == {"mb": 0.0, "budget_mb": 3500}

@@ -55,6 +55,11 @@ class Ledger:
         self._written += size
         self._changed = True
 
+    @property
+    def worth_keeping(self) -> bool:
+        """Return whether bytes were written since it was stored."""
+        return self._changed
+
     async def keep(self) -> None:
         """Store it if it has changed."""
         if self._changed:

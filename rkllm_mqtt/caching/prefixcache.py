@@ -80,8 +80,8 @@ class PrefixCache:
         self.ledger = ledger
         self.comebacks = Comebacks()
         self.counts = Counts()
-        self._load_s_per_mb: dict[str, float] = {}
-        """By tier, as loads have shown."""
+        self._rates_of_tier: dict[tuple[str, str], float] = {}
+        """Seconds for a megabyte, by the names of fact and tier, as loads and saves have shown."""
         self._loading: dict[int, tuple[Shelf, CacheFile]] = {}
         """By the number of the run."""
         self._saving: dict[str, tuple[Shelf, Beginning]] = {}
@@ -219,7 +219,7 @@ class PrefixCache:
         return bool(able) and self._may_load(chain) and time.monotonic() >= self._not_before
 
     def _seconds_per_mb(self, tier: str) -> float:
-        learned = self._load_s_per_mb.get(tier)
+        learned = self._rates_of_tier.get(("load_s_per_mb", tier))
         return self._facts.load_s(1) / (self._facts.bytes_per_token or 1) * MB if learned is None else learned
 
     def _load_s(self, tokens: int) -> float:
@@ -316,7 +316,7 @@ class PrefixCache:
         elif run.restored is not None:
             self.counts.restores += 1
             file.loads += 1
-            self._learn_load(shelf.tier, file, run.restored.ms)
+            self._learn("load_s_per_mb", shelf.tier, file.mb, run.restored.ms)
             held = tracked.match.tokens or 0
             if end is not None and (end.computed_tokens or 0) > _USELESS * held > _LEAST_TOKENS:
                 likely = round(held * len(run.order.prompt) / max(1, tracked.match.likely)) - held
@@ -328,13 +328,20 @@ class PrefixCache:
             log.warning("prompt_cache_removed", file=file.path.name, tier=shelf.tier, reason=problem)
             shelf.remove(file)
 
-    def _learn_load(self, tier: str, file: CacheFile, ms: float) -> None:
-        rate, old = ms / 1000 / max(0.001, file.mb), self._load_s_per_mb.get(tier)
-        self._load_s_per_mb[tier] = rate if old is None else old + _WEIGHT * (rate - old)
+    def _learn(self, name: str, tier: str, mb: float, ms: float) -> None:
+        """Learn a rate of a tier; what files in memory show is kept, with what the probe has found."""
+        rate, old = ms / 1000 / max(0.001, mb), self._rates_of_tier.get((name, tier))
+        if old is None and tier == "memory":
+            old = getattr(self._facts, name)
+        learned = rate if old is None else old + _WEIGHT * (rate - old)
+        self._rates_of_tier[name, tier] = learned
+        if tier == "memory":
+            self._knowledge.learn(self._slot.wanted, **{name: learned})
 
     def _take_save(self, end: RunEnd | None, shelf: Shelf, beginning: Beginning) -> None:
         if end is not None and end.saved_bytes:
             self.counts.saves += 1
+            self._learn("save_s_per_mb", shelf.tier, end.saved_bytes / MB, end.save_ms)
             if shelf.tier == "disk":
                 self.ledger.write(end.saved_bytes)
             shelf.add(beginning.chain, end.saved_bytes, beginning.tokens, beginning.owner)

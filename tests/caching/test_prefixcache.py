@@ -89,6 +89,11 @@ async def test_interleaved_conversations_of_four_clients_compute_only_what_is_ne
                     assert computed(final) < 0.25 * final["usage"]["prompt_tokens"]
         assert kit.cache.counts.restores == 8
         assert kit.cache.counts.failures == 0
+        facts = kit.scheduler.knowledge.facts_of("own")
+        assert (facts.load_s_per_mb, facts.save_s_per_mb) != (
+            PROBED["load_s_per_mb"],
+            PROBED["save_s_per_mb"],
+        )
         assert {file["client"] for file in kit.cache.told()} >= {"ann", "bob", "cem", "dia"}
 
 
@@ -245,3 +250,13 @@ async def test_no_save_is_made_in_front_of_work_of_a_higher_class(tmp_path):
         await Talk(kit, "ann").say("first", priority=Priority.BACKGROUND)
         await Talk(kit, "voice").say("second", priority=Priority.INTERACTIVE)
         assert kit.cache.counts.saves == 0
+
+
+@in_loop
+async def test_a_save_in_front_of_others_is_charged_to_who_gains(tmp_path):
+    async with caching(tmp_path) as kit:
+        charged = []
+        kit.live.policy.note = lambda kind, *values: charged.append(values[:2]) if kind == "charge" else None
+        await Talk(kit, "ann").say("first")
+        await Talk(kit, "bob").say("second")
+        assert ("ann", Priority.NORMAL) in charged
