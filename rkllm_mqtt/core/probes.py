@@ -1,8 +1,8 @@
 """Decide what a probe asks of a runtime next, with which prompts, and what the answers mean.
 
 Pure. How many tokens of a prompt were computed tells a reused beginning from a computed one. The prompts are
-single letters with blanks between them, a token each in every vocabulary, so that positions are known; two
-prompts part in the middle of the older one, where no token can merge over its end.
+single letters with blanks between them, a token each in nearly every vocabulary, so that positions are known;
+two prompts part in the middle of the older one, where no token can merge over its end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,7 +92,7 @@ def is_reused(whole: Computed, again: Computed) -> bool | None:
     Where the runtime tells no tokens, the times decide if they are long enough; None: nobody can tell.
     """
     if whole.tokens is not None and again.tokens is not None:
-        return again.tokens * 4 < whole.tokens * 3 if whole.tokens * 2 >= LENGTH else None
+        return again.tokens * 4 < whole.tokens * 3 if whole.tokens * 4 >= LENGTH else None
     if whole.ms < _CLEAR_MS:
         return None
     share = again.ms / whole.ms

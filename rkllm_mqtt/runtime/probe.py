@@ -146,11 +146,12 @@ class Probe:
             text = b"".join(half).decode()
         except UnicodeDecodeError:
             return
-        if len(half) < wanted // 2 or whole.tokens is None or whole.tokens < LENGTH:
+        if len(half) < wanted // 2 or whole.tokens is None:
             return
         again = self._compute(prompt + text + letters(seed + 1, count=_TAIL))
         if again.tokens is not None and is_reused(whole, again):
-            self._found["holds_generated"] = holds_answer(whole.tokens, len(half), _TAIL, again.tokens)
+            tail = round(_TAIL * whole.tokens / LENGTH)  # where a letter is more than a token, or less
+            self._found["holds_generated"] = holds_answer(whole.tokens, len(half), tail, again.tokens)
 
     def _files(self) -> None:
         folder = Path(self._order["folder"])
@@ -170,7 +171,7 @@ class Probe:
         saving_ms = self._timed(letters(seed), save=file)
         if file.exists():
             size = file.stat().st_size
-            self._found["bytes_per_token"] = round(size / max(LENGTH, whole.tokens or 0))
+            self._found["bytes_per_token"] = round(size / (whole.tokens or LENGTH))
             self._found["save_s_per_mb"] = max(0.0, saving_ms - again_ms) / 1000 / (size / _MB)
         return seed
 
