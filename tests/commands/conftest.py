@@ -27,7 +27,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-TIMEOUT_S = 20.0 * float(os.environ.get("RKLLM_MQTT_TEST_TIME", "1"))
+TIMEOUT_S = 40.0 * float(os.environ.get("RKLLM_MQTT_TEST_TIME", "1"))
 _numbers = itertools.count(1)
 
 
