@@ -290,7 +290,7 @@ class SlowToAbort:
     def generate(self, prompt, params, on_token):
         self.running.set()
         self.aborting.wait()
-        return SimpleNamespace(tokens=0, perf=None)
+        return SimpleNamespace(tokens=0, perf=None, aborted=True)
 
     def abort(self):
         self.aborting.set()

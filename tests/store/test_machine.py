@@ -129,15 +129,12 @@ class JournalMachine(RuleBasedStateMachine):
             self.jobs[job.seq] = replace(job, address=address, cancel_requested=True)
 
     @precondition(lambda self: any(job.state in ENDS for job in self.jobs.values()))
-    @rule(draw=st.integers(0, 9), delivery=st.sampled_from([Delivery.DONE, Delivery.REFUSED, None]))
+    @rule(draw=st.integers(0, 9), delivery=st.sampled_from([Delivery.DONE, Delivery.REFUSED]))
     def deliver(self, draw, delivery):
         ended = [job for _, job in sorted(self.jobs.items()) if job.state in ENDS]
         job = ended[draw % len(ended)]
-        if delivery is None:
-            self.call("redeliver", job.seq)
-        else:
-            self.call("delivered", job.seq, delivery)
-        self.jobs[job.seq] = replace(job, delivery=delivery or Delivery.PENDING)
+        self.call("delivered", job.seq, delivery)
+        self.jobs[job.seq] = replace(job, delivery=delivery)
 
     @rule()
     def purge(self):

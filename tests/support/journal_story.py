@@ -45,7 +45,7 @@ FIRST_LIFE: tuple[tuple[Step, ...], ...] = (
 )
 SECOND_LIFE: tuple[tuple[Step, ...], ...] = (
     (("set_meta", "session", "2"),),
-    (("delivered", "a", Delivery.DONE), ("redeliver", "a")),
+    (("delivered", "a", Delivery.DONE), ("set_last", "hall", 8.0)),
     (("finish", "c", JobEvent.GAVE_UP, b"{}", Delivery.PENDING),),
     (("admit", "e"),),
     (("clear_last", "kitchen"), ("delivered", "c", Delivery.REFUSED)),
@@ -86,7 +86,6 @@ _OF_A_JOB: dict[str, Callable[..., Told]] = {
     "readdress": lambda told, where: replace(told, address=where),
     "finish": _finished,
     "delivered": lambda told, delivery: replace(told, delivery=delivery),
-    "redeliver": lambda told: replace(told, delivery=Delivery.PENDING),
 }
 
 
