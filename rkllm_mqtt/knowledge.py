@@ -14,6 +14,7 @@ from typing import Any
 from rkllm_mqtt.core.cachefacts import CacheFacts
 from rkllm_mqtt.core.probes import GIVEN_UP, failed, next_step, without
 from rkllm_mqtt.runtime.slot import Slot
+from rkllm_mqtt.store.errors import StoreError
 from rkllm_mqtt.store.journal import Journal
 
 
@@ -66,8 +67,7 @@ class Knowledge:
         """Note that a step begins; returns when that is stored, so that not even a dead board repeats it."""
         known = self._look(model_id)
         known.begun[step] = known.begun.get(step, 0) + 1
-        self._changed.add(model_id)
-        await self.keep()
+        await self._store(model_id)
 
     def end(self, model_id: str, step: str, found: CacheFacts, *, done: bool) -> None:
         """Note what a step has found.
@@ -108,11 +108,18 @@ class Knowledge:
 
     async def keep(self) -> None:
         """Store what has changed."""
-        changed, self._changed = self._changed, set()
-        for model_id in changed:
-            known = self._known[model_id]
-            kept = {"of": known.of, "facts": known.facts.to_json(), "begun": known.begun, "done": known.done}
+        for model_id in tuple(self._changed):
+            await self._store(model_id)
+
+    async def _store(self, model_id: str) -> None:
+        known = self._known[model_id]
+        kept = {"of": known.of, "facts": known.facts.to_json(), "begun": known.begun, "done": known.done}
+        self._changed.discard(model_id)
+        try:
             await self._journal.set_meta(_key(model_id), json.dumps(kept))
+        except StoreError:
+            self._changed.add(model_id)
+            raise
 
     def _look(self, model_id: str) -> _Known:
         """Return what is known, of what is loaded when this model is."""

@@ -4,11 +4,13 @@ import json
 import os
 import shutil
 
+import pytest
 from live_dispatcher import dispatching
 from live_slot import MODELS, in_loop
 
 from rkllm_mqtt.core.cachefacts import CacheFacts
 from rkllm_mqtt.knowledge import Knowledge
+from rkllm_mqtt.store.errors import StoreError
 
 PLAIN = MODELS / "plain.sim"
 
@@ -67,3 +69,20 @@ async def test_the_chunks_of_a_long_prompt_tell_whether_a_run_is_reused(tmp_path
         told = kit.scheduler._told_by_chunks
         assert told(True) == {"reuses_aborted": True, "reuses_finished": True}
         assert told(False) == {"reuses_aborted": False}
+
+
+@in_loop
+async def test_what_a_full_disk_did_not_take_is_stored_later(tmp_path):
+    async with dispatching(tmp_path, PLAIN) as kit:
+        await kit.until(lambda: kit.slot.loaded)
+        knowledge = kit.scheduler.knowledge
+        knowledge.learn("plain", granularity=2)
+        refuse = "CREATE TEMP TRIGGER refuse BEFORE INSERT ON meta BEGIN SELECT RAISE(ABORT, 'full'); END"
+        await kit.journal._writer.submit(lambda connection: connection.execute(refuse))
+        with pytest.raises(StoreError):
+            await knowledge.keep()
+        assert knowledge.worth_keeping
+        await kit.journal._writer.submit(lambda connection: connection.execute("DROP TRIGGER refuse"))
+        await knowledge.keep()
+        assert not knowledge.worth_keeping
+        assert json.loads(kit.journal.meta["facts:plain"])["facts"]["granularity"] == 2
