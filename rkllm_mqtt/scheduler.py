@@ -194,9 +194,14 @@ class Scheduler:
         return shared_chars(job.request, there) < _KIN * prompt_chars(there)
 
     def save_in_front(self, job: Job) -> RunOrder | None:
-        """Return a save that pays in front of a job that will replace what is in the KV cache."""
+        """Return a save that pays in front of a job that will replace what is in the KV cache.
+
+        Nothing is ever done in front of an interactive job, nor for a lower class than that of the job.
+        """
         last = self._last_job
-        if last is None or job.priority < last.priority or not self.is_foreign(job):
+        if last is None or job.priority is Priority.INTERACTIVE or job.priority < last.priority:
+            return None
+        if not self.is_foreign(job):
             return None
         order = self.cache.in_front()
         if order is not None and order.save is not None:

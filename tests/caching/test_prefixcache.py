@@ -10,6 +10,7 @@ from live_dispatcher import dispatching
 from live_jobs import address, admit, make_job, request
 from live_slot import in_loop
 
+from rkllm_mqtt.core.chat import PrefixWish
 from rkllm_mqtt.core.job import Priority
 
 PROBED = {
@@ -60,6 +61,7 @@ async def caching(folder, *lines, facts=None, **settings):
     if not model.exists():  # another model file has other keys and values
         model.write_text("\n".join(["rkllm-simulator 1", "profile: instant", PACE, *lines, ""]))
     memory = {"ram_cache_folder": folder / "memory", "ram_cache_mb": 10}
+    memory["journal"] = {"path": folder / "journal.db"}
     async with dispatching(folder, model, **memory | settings) as kit:
         await kit.until(lambda: kit.slot.loaded)
         kit.cache = kit.scheduler.cache
@@ -245,18 +247,109 @@ async def test_a_daemon_that_stops_gives_the_memory_back(tmp_path):
 
 
 @in_loop
-async def test_no_save_is_made_in_front_of_work_of_a_higher_class(tmp_path):
+async def test_no_save_is_made_in_front_of_a_voice_nor_of_work_of_a_higher_class(tmp_path):
     async with caching(tmp_path) as kit:
+        kit.dispatcher.priming.sources.clear()  # nothing is saved in idle time
         await Talk(kit, "ann").say("first", priority=Priority.BACKGROUND)
-        await Talk(kit, "voice").say("second", priority=Priority.INTERACTIVE)
+        await Talk(kit, "bob").say("second", priority=Priority.NORMAL)
+        await Talk(kit, "voice").say("third", priority=Priority.INTERACTIVE)
+        await Talk(kit, "other").say("fourth", priority=Priority.INTERACTIVE)
         assert kit.cache.counts.saves == 0
 
 
 @in_loop
 async def test_a_save_in_front_of_others_is_charged_to_who_gains(tmp_path):
     async with caching(tmp_path) as kit:
+        kit.dispatcher.priming.sources.clear()  # nothing is saved in idle time
         charged = []
         kit.live.policy.note = lambda kind, *values: charged.append(values[:2]) if kind == "charge" else None
         await Talk(kit, "ann").say("first")
         await Talk(kit, "bob").say("second")
         assert ("ann", Priority.NORMAL) in charged
+
+
+@pytest.mark.parametrize(
+    ("switch", "facts"),
+    [
+        ("reuse_generated: no", {"holds_generated": False}),
+        ("reuse_aborted: no", {"reuses_aborted": False}),
+        ("cache_load_replaces: no", {"load_replaces": False}),
+        ("cache_stays: no", {"loaded_stays": False}),
+        ("cache_stays: yes", {"loaded_stays": True}),
+        ("reuse_granularity: 16", {"granularity": 16}),
+        ("joins: stable", {}),
+        ("aborted_run_saves: yes", {"aborted_saves": True}),
+    ],
+)
+@in_loop
+async def test_whatever_the_library_does_with_caches_conversations_in_turns_are_computed_once(
+    tmp_path, switch, facts
+):
+    async with caching(tmp_path, switch, facts=facts) as kit:
+        ann, bob = Talk(kit, "ann"), Talk(kit, "bob")
+        for number in range(3):
+            for talk in (ann, bob):
+                final = await talk.say(f"answer {number}")
+                if number:
+                    assert computed(final) < 0.3 * final["usage"]["prompt_tokens"]
+        assert kit.cache.counts.failures == 0
+
+
+@pytest.mark.parametrize(("saves", "expected"), [("no", 0), ("yes", 1)])
+@in_loop
+async def test_a_runtime_that_needs_an_abort_saves_only_where_aborted_runs_do(tmp_path, saves, expected):
+    facts = {"aborted_saves": saves == "yes"}
+    async with caching(
+        tmp_path, f"aborted_run_saves: {saves}", facts=facts, simulator_version="1.2.3"
+    ) as kit:
+        ann, bob = Talk(kit, "ann"), Talk(kit, "bob")
+        for talk in (ann, bob, ann):
+            await talk.say("fine")
+        assert min(1, kit.cache.counts.restores) == expected
+
+
+async def warm(kit, name):
+    """Make the prefix of a house ready, as a client with a registration of this name does."""
+    messages = (Talk(kit, "house").messages[0],)
+    asked = request("", model="own", max_tokens=1, messages=messages, prefix=PrefixWish("warm", name))
+    job = make_job(asked, address("house", f"w-{name}"), id=f"w-{name}", priority=Priority.INTERACTIVE)
+    await admit(kit.journal, job)
+    kit.live.add(job)
+    kit.dispatcher.wake()
+    return await kit.final(job.id)
+
+
+@in_loop
+async def test_a_registered_prefix_lies_on_the_disk_written_once_and_is_there_after_a_restart(tmp_path):
+    async with caching(tmp_path) as kit:
+        await warm(kit, "voice")
+        (file,) = kit.cache.told()
+        assert (file["tier"], file["client"]) == ("disk", None)
+        written = kit.cache.ledger.written
+        assert written == file["bytes"] > 0
+        await Talk(kit, "bob").say("foreign", priority=Priority.INTERACTIVE)
+        await warm(kit, "again")
+        assert kit.cache.ledger.written == written
+        assert kit.cache.counts.restores == 1
+    async with caching(tmp_path) as kit:
+        assert [file["tier"] for file in kit.cache.told() if file["client"] is None] == ["disk"]
+        assert kit.cache.ledger.written == written
+        assert computed(await Talk(kit, "house").say("fine")) < 60
+
+
+@in_loop
+async def test_beyond_the_bytes_of_a_day_a_registered_prefix_lies_in_memory_only(tmp_path):
+    async with caching(tmp_path) as kit:
+        kit.cache.ledger.write(500_000_000)
+        await warm(kit, "voice")
+        assert [file["tier"] for file in kit.cache.told()] == ["memory"]
+
+
+@in_loop
+async def test_who_has_registered_nothing_leaves_nothing_on_the_disk(tmp_path):
+    async with caching(tmp_path) as kit:
+        await warm(kit, None)
+        await Talk(kit, "ann").say("first")
+        await Talk(kit, "bob").say("second")
+        assert {file["tier"] for file in kit.cache.told()} == {"memory"}
+        assert not (tmp_path / "caches").exists()
