@@ -1,7 +1,7 @@
 """The prompt-cache files of one tier: in memory or on the disk, within a budget, the least used go first.
 
 Rule 1: a file is there when its note is there, written aside and renamed; what has no note is removed.
-    Nothing is synced: what a power cut has cut short has not the size that its note tells, and is removed too.
+    Nothing is synced: what a power cut has cut short has not the size that its note tells, and goes too.
 Rule 2: names are hashes. The folder is ours alone: its files hold what people said, as keys and values.
 Rule 3: while a file is being loaded a mark lies beside it; one that is found with its mark killed us.
 """
