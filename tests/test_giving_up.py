@@ -94,10 +94,13 @@ async def test_jobs_of_a_model_that_breaks_end_and_a_loaded_one_serves_on(tmp_pa
         plain = kit.catalogue.entries[0]
         code = with_file(plain.settings, tmp_path / "code.sim", told("code"))
         kit.kits.put("code", open_kit(code.settings, 2.0))
-        kit.catalogue.put([Entry("plain", plain.settings, fault), Entry("code", code.settings, fault)])
+        kit.catalogue.put([plain, code])
+        kit.dispatcher.paused = True
         await kit.ask("q1", model="code")
+        kit.catalogue.put([Entry("plain", plain.settings, fault), Entry("code", code.settings, fault)])
         error = (await kit.final("q1"))["error"]
         assert (error["message"], error["hint"]) == ("is empty", "Copy it again.")
+        kit.dispatcher.paused = False
         await kit.ask("q2")
         assert (await kit.final("q2"))["text"] == "hello"
 
