@@ -30,6 +30,8 @@ FOLDER = "probe"
 """Beside the journal, for the files of a probe."""
 _CHARS = 512
 """Longer than any of its prompts: what the watch reckons with."""
+_PATIENCE = 20
+"""Idle times that did not last, after which a shorter one will do: some homes never rest for seconds."""
 _LEAST_CONTEXT = 512
 """Tokens of a window that takes any of its prompts with the longest answer."""
 
@@ -65,6 +67,8 @@ class Probing:
         self._timer: asyncio.TimerHandle | None = None
         self._idle_since_run = -1
         """The number of the last run when the timer began."""
+        self._interruptions = 0
+        """Idle times that did not last."""
         self._due = False
         self._noting: asyncio.Task[None] | None = None
         self._begun: tuple[str, str] | None = None
@@ -149,7 +153,9 @@ class Probing:
     def _fall_due(self) -> None:
         """The slot was idle for long enough, unless something ran meanwhile."""
         self._timer = None
-        self._due = self._slot.last_run == self._idle_since_run
+        if self._slot.last_run != self._idle_since_run:
+            self._interruptions += 1
+        self._due = self._slot.last_run == self._idle_since_run or self._interruptions >= _PATIENCE
         self._wake()
 
     def _note(self, wanted: tuple[str, str]) -> None:

@@ -164,6 +164,18 @@ async def test_a_folder_that_cannot_be_made_costs_the_probe_and_nothing_else(tmp
 
 
 @in_loop
+async def test_a_home_that_never_rests_for_long_is_probed_in_a_shorter_moment(tmp_path, model):
+    async with probing(tmp_path, model(), idle_s=1000) as probed:
+        await probed.kit.until(lambda: probed.slot.loaded)
+        for number in range(20):
+            assert probed.probing.source() is None  # the slot is idle: the time begins
+            await probed.kit.ask(f"q{number}")
+            await probed.kit.final(f"q{number}")
+            probed.probing._fall_due()
+        await probed.done()
+
+
+@in_loop
 async def test_batches_and_windows_without_room_are_not_probed(tmp_path, model):
     async with probing(tmp_path, model(), context_tokens=256) as probed:
         await probed.kit.until(lambda: probed.slot.loaded)
