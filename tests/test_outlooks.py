@@ -105,7 +105,11 @@ async def test_a_job_that_gives_way_comes_behind_the_voice(tmp_path):
 @in_loop
 async def test_how_long_a_prompt_will_be_read_is_known_from_the_first_answer_on(tmp_path):
     slow = tmp_path / "slow.sim"
-    slow.write_text("rkllm-simulator 1\nprofile: instant\nfloor_ms: 5\nprefill_ms_per_token: 0.5\n")
+    # Its answers take long enough to be looked at.
+    slow.write_text(
+        "rkllm-simulator 1\nprofile: instant\n"
+        "floor_ms: 5\nprefill_ms_per_token: 0.5\ndecode_ms_per_token: 100\n"
+    )
     async with dispatching(tmp_path, slow) as kit:
         told = []
         for name, prompt in (("first", "short"), ("second", "short"), ("third", "long " * 400)):

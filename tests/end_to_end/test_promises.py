@@ -1,5 +1,6 @@
 """Nothing is lost, nothing runs twice: kills, restarts, duplicates, cancels and deadlines on real parts."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -198,10 +199,12 @@ def test_ten_senders_with_a_hundred_prompts_each_get_them_also_while_workers_are
     def kill_workers() -> None:
         while not over.wait(1):
             newest = health.on(f"rkllm/{daemon.node}/health")[-1].json
+            pid = newest["worker"]["pid"]
             # Not one that still loads: three of them in a row would be a model that cannot be loaded.
-            if newest["model_loaded"] and (pid := newest["worker"]["pid"]) not in killed:
-                killed.add(pid)
-                os.kill(pid, signal.SIGKILL)
+            if newest["model_loaded"] and pid is not None and pid not in killed:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.add(pid)
 
     killer = threading.Thread(target=kill_workers)
     killer.start()
