@@ -84,12 +84,14 @@ class Registrations:
             self.prefixes.restore(Prefix(row.client, row.name, request, row.ttl_s, row.used_at, uses))
         await self.expire()
         for job in filter(_is_registration, self._live.all()):
+            self._live.take(job)
             await self._carry_out(job)
 
     def take(self, job: Job) -> bool:
         """Carry out a new job that asks for no slot; False for every other one, which is left alone."""
         if not _is_registration(job):
             return False
+        self._live.take(job)  # now: whoever looks for work meanwhile must not find it
         working = asyncio.get_running_loop().create_task(self._carry_out(job), name=f"prefix-{job.seq}")
         self._working.add(working)
         working.add_done_callback(self._working.discard)
@@ -131,8 +133,7 @@ class Registrations:
         ), None
 
     async def _carry_out(self, job: Job) -> None:
-        """Do what a request to register or to unregister asks, and end it; its job waits."""
-        self._live.take(job)
+        """Do what a request to register or to unregister asks, and end it; its job waits no more."""
         job.attempt = 1
         await self._outcomes.keep(lambda: self._journal.claim(job.seq, 1))
         try:

@@ -50,7 +50,9 @@ class Desk:
 
     async def ask(self, name, verb="register", **fields):
         """Return the final of a request."""
-        assert self.registrations.take(await self.job(name, verb, **fields))
+        job = await self.job(name, verb, **fields)
+        assert self.registrations.take(job)
+        assert job not in self.live.waiting  # an idle slot that looks now must not begin it
         while name not in self.finals:
             self._ended.clear()
             await self._ended.wait()
