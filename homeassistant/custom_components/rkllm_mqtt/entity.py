@@ -1,6 +1,6 @@
 """What agents and AI tasks have in common: a device of their own, availability, and the loop over tools."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -161,6 +161,7 @@ class RkllmEntity(Entity):
                         yield {"content": piece.text}
                     if piece.final is not None:
                         turn.usage.append(dict(piece.final.usage))
+                        chat_log.async_trace({"stats": _stats(piece.final.usage)})
                         if calls := self._calls(chat_log, piece):
                             yield {"tool_calls": calls}
                         elif not spoken:
@@ -199,3 +200,12 @@ class RkllmEntity(Entity):
             known.add(call_id)
             calls.append(read_call(call, api.tools, api.custom_serializer, call_id))
         return calls
+
+
+def _stats(usage: Mapping[str, int]) -> dict[str, int]:
+    """Return the tokens of an answer by the names of Home Assistant's conversation trace."""
+    return {
+        "input_tokens": usage.get("prompt_tokens", 0),
+        "cached_input_tokens": usage.get("cached_tokens", 0),
+        "output_tokens": usage.get("completion_tokens", 0),
+    }

@@ -32,10 +32,13 @@ _REGISTRIES: tuple[EventType[Any], ...] = (
 def async_watch_exposure(hass: HomeAssistant, entry: RkllmConfigEntry) -> CALLBACK_TYPE:
     """Begin to weigh and to register; return what ends it."""
     client = entry.runtime_data
+    ended = False
 
     async def look() -> None:
         for subentry in agents_of(entry):
             beginning = await async_beginning(hass, subentry.data)
+            if ended:  # meanwhile
+                return
             if subentry.data.get(CONF_LLM_HASS_API):
                 system = beginning["messages"][0]["content"]
                 async_check_context(hass, entry, subentry, system, beginning.get("tools", []))
@@ -66,6 +69,8 @@ def async_watch_exposure(hass: HomeAssistant, entry: RkllmConfigEntry) -> CALLBA
 
     @callback
     def end() -> None:
+        nonlocal ended
+        ended = True
         for each in ends:
             each()
         prefixes.async_unregister_removed()

@@ -42,7 +42,7 @@ async def test_a_second_turn_and_a_second_conversation_find_their_prefix_compute
 def answers(watcher, seen):
     """Return the finals of questions, without those of prefixes."""
     finals = [m.json for m in watcher.messages[seen:] if m.topic.startswith(f"{BOX}/reply/")]
-    return [final for final in finals if final["object"] == "chat.completion"]
+    return [final for final in finals if "prefix" not in final]
 
 
 def assert_the_prefix_was_cached(watcher, final):
@@ -105,7 +105,7 @@ async def test_closing_the_dialog_frees_the_slot(house, agent, watcher, capsys):
 
 async def cancelled(watcher, seen):
     found = (m for m in watcher.messages[seen:] if m.topic.startswith(f"{BOX}/reply/"))
-    return next((m for m in found if m.json["object"] == "chat.completion"), None)
+    return next((m for m in found if "prefix" not in m.json), None)
 
 
 @pytest.mark.parametrize("text", ["", "   "])

@@ -7,6 +7,7 @@ from conftest import make_entry, speech
 from custom_components.rkllm_mqtt import entity as entity_module
 from custom_components.rkllm_mqtt.const import DOMAIN
 from homeassistant.components import conversation
+from homeassistant.components.conversation import trace
 from homeassistant.components.homeassistant.exposed_entities import async_expose_entity
 from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers import intent
@@ -84,6 +85,15 @@ async def test_a_question_is_streamed_and_answered(board, talker, ask):
     assert speech(result) == "Good morning."
     assert result.response.error_code is None
     assert board.published("cancel") == []
+
+
+async def test_the_trace_of_a_conversation_tells_what_was_cached(board, talker, ask):
+    task = ask("hello")
+    (await board.request()).final("Good morning.")
+    await task
+    events = trace.async_get_traces()[-1].as_dict()["events"]
+    stats = [event["data"]["stats"] for event in events if "stats" in (event["data"] or {})]
+    assert stats == [{"input_tokens": 230, "cached_input_tokens": 210, "output_tokens": 21}]
 
 
 async def test_every_piece_reaches_the_pipeline_when_it_comes(hass, board, talker, deltas):

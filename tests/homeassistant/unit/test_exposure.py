@@ -64,3 +64,14 @@ async def test_after_the_entry_is_unloaded_nothing_is_weighed(hass, board, home)
     fill(exposed=True)
     await hass.async_block_till_done(wait_background_tasks=True)
     assert issues(hass) == set()
+
+
+async def test_an_entry_that_is_unloaded_while_it_is_weighed_is_left_alone(hass, board, home, caplog):
+    entry, fill = home
+    fill(exposed=True)
+    assert await board.setup(entry)
+    hass.async_create_task(hass.config_entries.async_unload(entry.entry_id))
+    assert await board.setup(entry)
+    assert await hass.config_entries.async_unload(entry.entry_id)
+    await hass.async_block_till_done(wait_background_tasks=True)
+    assert "Traceback" not in caplog.text
