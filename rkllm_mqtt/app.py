@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from rkllm_mqtt.abilities import Abilities
 from rkllm_mqtt.admin import Admin
 from rkllm_mqtt.cachecommands import CacheCommands
 from rkllm_mqtt.commanding import build_commands
@@ -98,6 +99,7 @@ class Daemon:
         self._inventory = open_inventory(config)
         self.catalogue = self._inventory.catalogue
         self.slot = Slot(config, self.catalogue, self._slot_changed, self._inventory.check)
+        self._abilities = Abilities(config, self.slot, journal)
         self._sender = Sender(lambda: self._session, self.slot.hold, self.slot.release)
         self._upkeep = Upkeep(journal, limits.id_retention_s, lambda: self._registrations.expire())
         self._gate = Gate(self.slot, self.catalogue, journal, config, lambda: self._upkeep.frees_in_s)
@@ -367,7 +369,7 @@ class Daemon:
             cancel_unknown=self._confirmations.cancel_unknown,
             refusal=self._gate.refusal,
             too_late=self._scheduler.outlooks.too_late,
-            capabilities=lambda: self.slot.facts.capabilities or None,
+            capabilities=self._abilities.now,
             frees_in_s=self._scheduler.outlooks.frees_in_s,
             prepare=self._registrations.prepare,
             send=self._sender.send,
@@ -401,6 +403,7 @@ class Daemon:
         self._queue_changed()
         if self.slot.loaded != self._loaded:
             self._loaded = self.slot.loaded
+            self._spawn(self._outcomes.note(self._abilities.keep))
             self.reporter.tell_info()
         self._spawn(self._discovery.refresh())
 
