@@ -335,7 +335,7 @@ class Generation:
             if self._reason is None:
                 text.look_for_loop(raw)
                 self._reason = text.reason
-            if self._yielding and self._reason is None and text.whole:
+            if self._yielding and self._reason is None and text.whole and text.left > 0:
                 self._reason = "preempted"
         if self._reason is not None or text.thought_out:
             self._model.abort()

@@ -85,6 +85,12 @@ def test_the_limit_counts_what_was_made_before(worker, slow):
     assert shown_in(first) + rest.text == whole.text
 
 
+def test_a_run_whose_next_token_is_its_last_by_the_limit_does_not_give_way(worker, slow):
+    live = worker(slow(decode_ms_per_token=30)).ready()
+    done = interrupted(live, chat("count to 40"), 9, max_tokens=10)[-1]
+    assert (done["reason"], done["tokens"]) == ("length", 10)  # no run could make the rest: there is none
+
+
 def test_a_loop_is_noticed_over_the_border_of_two_runs(worker, tmp_path):
     file = tmp_path / "loop.sim"
     file.write_text(
