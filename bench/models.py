@@ -126,7 +126,8 @@ class Board:
     def write(self, folder: Path, *lines: str) -> Path:
         """Write a model with this profile; its files are as large as real ones, without the bytes."""
         keys = [f"profile: {self.profile}", "max_context: 16384", "thermal_after_s: 0", "load_ms: 0"]
-        text = "".join(f"{line}\n" for line in (*keys, "cache_file: sparse", *lines))
+        keys += ["cache_file: sparse", "thinking: no"]  # thoughts come before the first word
+        text = "".join(f"{line}\n" for line in (*keys, *lines))
         return _write(folder / "profile.sim", text)
 
 
