@@ -89,7 +89,7 @@ class Priming:
             self._timer.cancel()
             self._timer = None
         if self._run is not None and not self._is_insisted:
-            self._run.abort()
+            self._run.give_way()
 
     async def close(self, timeout_s: float) -> None:
         """Begin nothing more; returns when what has begun has ended, or after so many seconds."""

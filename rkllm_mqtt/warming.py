@@ -148,7 +148,7 @@ class Warming:
         best = max(found, key=lambda each: weighed[each].chance * weighed[each].saves_s, default=None)
         if best is None or best.prefix is None:
             return None
-        warm = self._there(best) >= _COVERED * len(best.text)
+        warm = self._scheduler.tracker.held(best.chain) >= _COVERED * len(best.text)
         return {"client": best.job.client, "name": best.prefix.name, "state": "warm" if warm else "cold"}
 
     # inside

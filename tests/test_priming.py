@@ -57,7 +57,7 @@ async def test_a_job_ends_it_at_its_next_chunk_and_is_answered(tmp_path):
             await kit.journal.counts()
         await kit.ask("q1")
         assert (await kit.final("q1"))["text"] == "hello"
-        assert wished.ends[0].reason in (EndReason.ABORTED, EndReason.REVOKED)
+        assert wished.ends[0].reason in (EndReason.PREEMPTED, EndReason.REVOKED)
         assert len(wished.ends[0].chunks) < 10
 
 

@@ -95,6 +95,10 @@ class KvTracker:
         adapter = None if lora is None else (lora.id, lora.scale, *stamp_of(Path(lora.file)))
         return fingerprint_of((self._slot.loaded_from, own, adapter))
 
+    def held(self, chain: Chain) -> int:
+        """Return how many characters of a prompt are known to be there now, whatever runs."""
+        return self.state.match(chain, self._knowledge.facts_of(self._slot.wanted)).known
+
     def expected(self, chain: Chain, file: Restorable | None = None) -> Match:
         """Return what of a prompt will be there when it is submitted now, or with a file loaded before."""
         facts = self._knowledge.facts_of(self._slot.wanted)

@@ -79,6 +79,8 @@ class Generation:
         self._computes_from = 0.0
         self._chunk_token_at: float | None = None
         self._yielding = False
+        self._ends_itself = False
+        """The library works on a piece of the prompt, which ends with its first token."""
         self._late = threading.Event()
         self._flusher: threading.Thread | None = None
         self._reason: str | None = None
@@ -109,6 +111,8 @@ class Generation:
         with self._lock:
             if self._reason is None:
                 self._reason = reason
+            if reason == "preempted" and self._ends_itself:
+                return  # the library computes a piece to its end in any case, and keeps what was not aborted
         # The run cannot end between the look and the abort, which would hit the next one then.
         # The other lock stays free for the callback, for which the library may wait.
         with self._ending:
@@ -195,6 +199,8 @@ class Generation:
         """Compute the whole prompt of a prime run, and leave its prompt-cache file."""
         save = self._order["save"]
         params = replace(self._chunk_params, save_prompt_cache=None if save is None else Path(save))
+        if not self._begin_piece():
+            return {"reason": self._reason}
         began = time.monotonic()
         outcome = self._library_run(self._order["prompt"], params)
         ended = time.monotonic()
@@ -203,7 +209,8 @@ class Generation:
             self._saved = outcome.saved_prompt_cache.stat().st_size, saved_ms
             ended -= saved_ms / 1000
         perf = outcome.perf
-        if self._reason is None:
+        if self._reason is None or self._is_clean:
+            self._reason = None  # it was over before it could give way
             self._reached = len(self._order["prompt"])
             if perf is not None:
                 self._chunks.append((perf.prefill_tokens, (ended - began) * 1000))
@@ -213,10 +220,19 @@ class Generation:
             "memory_mb": None if perf is None else perf.memory_usage_mb,
         }
 
+    def _begin_piece(self) -> bool:
+        """Let whoever wants us to give way wait for the piece that begins now; False: it came before."""
+        with self._lock:
+            self._ends_itself = self._library_limits and self._reason is None
+            return self._reason is None
+
     def _library_run(self, prompt: str, params: rkllmrt.RunParams) -> rkllmrt.RunOutcome:
         """Compute a beginning of the prompt."""
         self._is_clean = False
-        outcome = self._model.generate(rkllmrt.PromptInput(prompt), params, self._on_chunk)
+        try:
+            outcome = self._model.generate(rkllmrt.PromptInput(prompt), params, self._on_chunk)
+        finally:
+            self._ends_itself = False
         self._is_clean = not outcome.aborted
         return outcome
 
@@ -230,10 +246,12 @@ class Generation:
         params = self._chunk_params
         start, chars = (order["start"], order["chars"]) if order else (0, 0)
         while (cut := next_cut(whole, start, chars, order["borders"] if order else ())) is not None:
+            if not self._begin_piece():
+                return False
             began = time.monotonic()
             outcome = self._library_run(whole[:cut], params)
             ms = (time.monotonic() - began) * 1000
-            if self._reason is not None:
+            if self._reason is not None and not self._is_clean:
                 return False
             if outcome.perf is None:
                 break  # it does not say what it computed: nobody would notice that it is all in vain
@@ -253,12 +271,14 @@ class Generation:
             wanted = round((cut - start) * order["tokens"] / max(1, computed))
             chars = max(_LEAST_CHUNK, min(wanted, _GROWTH * (cut - start)))
             start = cut
-        return True
+            if self._reason is not None:
+                break
+        return self._reason is None
 
     def _on_chunk(self, _raw: bytes | None, _token_id: int) -> None:
         """The first token of a chunk ends it; it means nothing."""
         self._chunk_token_at = time.monotonic()
-        if self._reason is not None or not self._library_limits:
+        if self._reason == "aborted" or not self._library_limits:
             self._model.abort()
 
     def _enter(self, text: str) -> rkllmrt.RunOutcome:

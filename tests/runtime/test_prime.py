@@ -48,6 +48,24 @@ def test_stopped_between_two_chunks_it_says_how_far_it_came(worker_of):
     assert live.ask(CHAT).text == "fine."
 
 
+def test_what_gives_way_ends_with_its_piece_also_where_aborted_work_is_dropped(worker_of):
+    live = worker_of("prefill_ms_per_token: 1", "reuse_aborted: no")
+    done = {"chunks": []}
+    while not done["chunks"]:  # it may be asked to end before the first piece has begun
+        order = live.order(SYSTEM, prime=True, chunks=CHUNKS)
+        live.send(order)
+        assert live.next()["t"] == "started"
+        live.send({"op": "give_way", "gen": order["gen"]})
+        done = live.until("done")[-1]
+        assert done["reason"] == "preempted"
+    assert done["clean"]
+    assert len(done["chunks"]) < 3
+    assert 0 < done["reached"] < len(SYSTEM)
+    (computed, _), *_ = done["chunks"]
+    rest = live.ask(CHAT).done["computed_tokens"]
+    assert rest < worker_of().ask(CHAT).done["computed_tokens"] - computed / 2
+
+
 @pytest.mark.parametrize("version", ["1.1.4", "1.2.3", "1.3.1"])
 def test_every_runtime_computes_it_and_then_answers(worker_of, version):
     live = worker_of(version=version)
