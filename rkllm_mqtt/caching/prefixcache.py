@@ -345,7 +345,6 @@ class PrefixCache:
             if shelf.tier == "disk":
                 self.ledger.write(end.saved_bytes)
             shelf.add(beginning.chain, end.saved_bytes, beginning.tokens, beginning.owner)
-            shelf.make_room(0)
         elif end is None:  # what the worker had written of it
             shelf.path_of(beginning.chain).with_name(f"{shelf.path_of(beginning.chain).name}.part").unlink(
                 missing_ok=True

@@ -21,6 +21,8 @@ from rkllm_mqtt.logs import get_logger
 
 log = get_logger(__name__)
 
+_MOST_FILES = 64
+"""What is known of a file takes some 20 kB of our memory, and each prompt is compared with all."""
 _FILE, _NOTE, _MARK, _PART = ".kv", ".json", ".loading", ".part"
 MB = 1_000_000
 
@@ -152,11 +154,11 @@ class Shelf:
             _remove(file.path.with_suffix(suffix))
 
     def make_room(self, size: int) -> bool:
-        """Remove what was not used for longest until so many bytes fit; False: they cannot."""
+        """Remove what was not used for longest until a file of so many bytes fits; False: it cannot."""
         if size > self.budget_bytes:
             return False
         idle = sorted((file for file in self if not file.in_use), key=lambda file: file.used_at)
-        while self.size + size > self.budget_bytes:
+        while self.size + size > self.budget_bytes or len(self) >= _MOST_FILES:
             if not idle:
                 return False
             self.remove(idle.pop(0))

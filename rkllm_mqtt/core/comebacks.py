@@ -19,8 +19,8 @@ class _Client:
     """Prompts after its first."""
     returned: int = 0
     """Of them, those that went on from an earlier one."""
-    states: "deque[tuple[Chain, int]]" = field(default_factory=lambda: deque(maxlen=_STATES))
-    """What runs have left, and how many characters of it the next prompt of the conversation begins with."""
+    states: "deque[tuple[int, str]]" = field(default_factory=lambda: deque(maxlen=_STATES))
+    """Of what runs have left: the end and the digest of what the next prompt begins with."""
 
 
 class Comebacks:
@@ -40,7 +40,7 @@ class Comebacks:
         returns = False
         if known is not None and known.states:
             known.asked += 1
-            returns = any(prompt.shared(state) >= asked for state, asked in known.states)
+            returns = any(prompt.digest_at.get(end) == digest for end, digest in known.states)
             known.returned += returns
         shared = self._shared(prompt)
         if shared and not returns:
@@ -59,10 +59,10 @@ class Comebacks:
         self._clients.move_to_end(client)
         # Up to the mark that announces the answer: behind it there is no cut in the next prompt.
         asked = max((end for end in state.ends if end < prompt_chars), default=prompt_chars)
-        before = next((each for each in known.states if state.shared(each[0]) >= each[1]), None)
+        before = next((each for each in known.states if state.digest_at.get(each[0]) == each[1]), None)
         if before is not None:
             known.states.remove(before)
-        known.states.append((state, asked))
+        known.states.append((asked, state.digest_at.get(asked, "")))
         _bound(self._clients, self._most_clients)
 
     def chance(self, client: str) -> float:

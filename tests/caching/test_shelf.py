@@ -136,3 +136,11 @@ def test_a_note_that_cannot_be_written_leaves_no_file(shelf):
     shelf.path_of(chain("word " * 100)).with_suffix(".json").mkdir()
     assert write(shelf, "word " * 100) is None
     assert not shelf.path_of(chain("word " * 100)).exists()
+
+
+def test_there_are_never_more_than_64_files(shelf):
+    for number in range(70):
+        assert shelf.make_room(10)
+        write(shelf, f"{number} " * 100, 10)
+    assert len(shelf) == 64
+    assert len(list(shelf.folder.glob("*.kv"))) == 64
