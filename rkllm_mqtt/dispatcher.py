@@ -26,7 +26,7 @@ from rkllm_mqtt.handover import Handover
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.orders import Orders
 from rkllm_mqtt.outcomes import Outcomes
-from rkllm_mqtt.preemption import Preemption, interrupt
+from rkllm_mqtt.preemption import TOKEN_S, Preemption, wind_down
 from rkllm_mqtt.priming import Priming, prime_of
 from rkllm_mqtt.render.errors import RenderError
 from rkllm_mqtt.residence import Residence
@@ -41,8 +41,6 @@ log = get_logger(__name__)
 
 _STORED_S = 3.0
 """At the end: longest wait for a disk that does not take an outcome."""
-_TOKEN_S = 1.0
-"""A library that makes no token in this time is aborted at the stop."""
 
 _INTERNAL = Ended(
     JobEvent.GAVE_UP,
@@ -244,19 +242,8 @@ class Dispatcher:
         What the disk does not take in time was shown to nobody: it is computed again after the start.
         """
         self.stopping = True
-        await self.priming.close(_TOKEN_S)
-        for turn in self._turns[1:]:
-            turn.run.revoke()
-        ends = [turn.run.ended for turn in self._turns]
-        if ends:
-            await asyncio.wait(ends, timeout=timeout_s)
-            for turn in self._turns:
-                interrupt(turn)
-            # At a token an answer can go on after the restart; a library that is silent is not waited for.
-            await asyncio.wait(ends, timeout=_TOKEN_S)
-            for turn in self._turns:
-                turn.run.abort()
-            await asyncio.wait(ends)  # an abort has clocks of its own
+        await self.priming.close(TOKEN_S)
+        await wind_down(self._turns, timeout_s)
         loop = asyncio.get_running_loop()
         until = loop.time() + _STORED_S
         # Until their outcomes are stored and handed to the outbox.

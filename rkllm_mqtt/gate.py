@@ -71,8 +71,15 @@ class Gate:
         if fault is not None and self._slot.loaded != model_id:  # what is loaded needs its file no more
             return replace(fault, retry_after_s=self._retry_after_s)
         problem = self._slot.problem
-        if self._slot.wedged.too_many and (wedge := self._slot.wedge()) is not None:
+        if (
+            self._slot.wedged.too_many
+            and (wedge := self._slot.wedged.reason(serious=self._slot.loaded is None)) is not None
+        ):
             return Fault(Code.SLOT_FAILED, wedge.message, wedge.hint, self._retry_after_s)
-        if problem is None or self._slot.load_failures < FAILED_LOADS or model_id != self._slot.wanted:
+        if (
+            problem is None
+            or self._slot.setbacks.load_failures < FAILED_LOADS
+            or model_id != self._slot.wanted
+        ):
             return None
         return Fault(Code.MODEL_ERROR, problem.message, problem.hint, self._retry_after_s)

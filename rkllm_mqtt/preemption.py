@@ -1,5 +1,6 @@
 """Let the running job give way where `core.policy` says so: at its next token, or at its next chunk."""
 
+import asyncio
 from collections.abc import Sequence
 
 from rkllm_mqtt.core import policy
@@ -7,6 +8,9 @@ from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.live import LiveJobs
 from rkllm_mqtt.scheduler import Scheduler
 from rkllm_mqtt.turn import Turn
+
+TOKEN_S = 1.0
+"""A library that makes no token in this time is aborted at the stop."""
 
 
 class Preemption:
@@ -38,6 +42,28 @@ class Preemption:
                     interrupt(turn)
         else:
             self._impatient = staged or self._live.waiting.count(Priority.INTERACTIVE) > 0
+
+
+async def wind_down(turns: Sequence[Turn], timeout_s: float) -> None:
+    """Give the running job its time, then interrupt it; returns when all runs have ended.
+
+    Args:
+        turns: In the slot, the running one first; staged ones are taken back.
+        timeout_s: For the running one.
+    """
+    for turn in turns[1:]:
+        turn.run.revoke()
+    ends = [turn.run.ended for turn in turns]
+    if not ends:
+        return
+    await asyncio.wait(ends, timeout=timeout_s)
+    for turn in turns:
+        interrupt(turn)
+    # At a token an answer can go on after the restart; a library that is silent is not waited for.
+    await asyncio.wait(ends, timeout=TOKEN_S)
+    for turn in turns:
+        turn.run.abort()
+    await asyncio.wait(ends)  # an abort has clocks of its own
 
 
 def interrupt(turn: Turn) -> None:

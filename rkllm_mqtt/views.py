@@ -302,7 +302,8 @@ class DaemonViews:
         ][:_MOST_FAULTY]
 
     def _reasons(self, disk_mb: int | None, driver: str | None) -> list[Reason]:
-        reasons = [reason for reason in (self._slot.wedge(), self._slot.problem) if reason]
+        wedge = self._slot.wedged.reason(serious=self._slot.loaded is None)
+        reasons = [reason for reason in (wedge, self._slot.problem) if reason]
         reasons += self._unapplied()
         reasons += self._faulty_models()
         reasons += self._dispatcher.batching.reasons

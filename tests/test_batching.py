@@ -143,7 +143,7 @@ async def test_the_columns_of_a_batch_share_the_time_that_their_clients_are_char
 async def test_a_model_that_loads_for_one_only_runs_one_by_one(tmp_path, model):
     async with dispatching(tmp_path, model(*PACE, "batch: refuses"), n_batch=4) as kit:
         assert await answers(kit, {"a": "say: one", "b": "say: two"}) == {"a": "one", "b": "two"}
-        assert (kit.slot.columns, kit.slot.load_failures, kit.slot.problem) == (1, 0, None)
+        assert (kit.slot.columns, kit.slot.setbacks.load_failures, kit.slot.problem) == (1, 0, None)
         (reason,) = kit.dispatcher.batching.reasons
         assert reason.code == "batch_off"
         assert "malloc" in reason.message
@@ -152,7 +152,7 @@ async def test_a_model_that_loads_for_one_only_runs_one_by_one(tmp_path, model):
 @in_loop
 async def test_a_model_that_does_not_load_at_all_is_no_fault_of_batches(tmp_path, model):
     async with dispatching(tmp_path, model("on init: fault fail"), n_batch=4) as kit:
-        await kit.until(lambda: kit.slot.load_failures == 2)
+        await kit.until(lambda: kit.slot.setbacks.load_failures == 2)
         assert "malloc" in kit.slot.problem.message
         assert kit.dispatcher.batching.reasons == []
 
@@ -193,6 +193,6 @@ async def test_prompts_of_another_sampling_never_share_a_batch(tmp_path, model):
 @in_loop
 async def test_a_runtime_that_knows_no_batches_says_what_helps_and_nothing_is_blamed(tmp_path, model):
     async with dispatching(tmp_path, model(), n_batch=2, simulator_version="1.2.0") as kit:
-        await kit.until(lambda: kit.slot.load_failures)
+        await kit.until(lambda: kit.slot.setbacks.load_failures)
         assert "`n_batch: 1`" in kit.slot.problem.hint
         assert kit.dispatcher.batching.reasons == []

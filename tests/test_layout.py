@@ -28,6 +28,7 @@ ELSEWHERE = {
     "rkllm_mqtt/config/folder.py": "test_inventory.py",
     "rkllm_mqtt/runtime/wedged.py": "end_to_end/test_wedged.py",
     "rkllm_mqtt/handover.py": "test_batching.py",
+    "rkllm_mqtt/runtime/loading.py": "runtime/test_slot.py",
     "rkllm_mqtt/runtime/runs.py": "runtime/test_batch.py",
     "rkllm_mqtt/runtime/transcript.py": "runtime/test_generation.py",
     "rkllm_mqtt/validator.py": "test_formats.py",

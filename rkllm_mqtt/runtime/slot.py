@@ -21,18 +21,18 @@ from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.runtime.facts import SlotFacts, Sources
 from rkllm_mqtt.runtime.frames import Frame
 from rkllm_mqtt.runtime.growth import Growth
+from rkllm_mqtt.runtime.loading import load
 from rkllm_mqtt.runtime.order import RunOrder, find_library, load_order
 from rkllm_mqtt.runtime.process import WorkerProcess
 from rkllm_mqtt.runtime.run import Run, Watch
 from rkllm_mqtt.runtime.runs import OnPieces, Runs
+from rkllm_mqtt.runtime.setbacks import Setbacks
 from rkllm_mqtt.runtime.wedged import Wedged
 
 log = get_logger(__name__)
 
 DEPTH = 2
 """Runs in the worker: the one being computed and the one staged behind it."""
-_FREE_RESTARTS = 3
-_FIRST_PAUSE_S = 0.5
 _STOP_S = 10.0
 _FILE_POLL_S = 0.5
 _WATCH_S = 1.0
@@ -61,7 +61,6 @@ class Slot:
         """Of the wanted model; kept while it is there, whatever becomes of the list."""
         self._worker: WorkerProcess | None = None
         self._runs = Runs()
-        self._losses = 0
         self._recycle = asyncio.Event()
         self._growth = Growth(config.runtime.max_worker_growth_mb)
         self._outdated = False
@@ -88,10 +87,9 @@ class Slot:
         """Seconds of the event loop's clock."""
         self.ready_since: float | None = None
         self.restarts = 0
+        self.setbacks = Setbacks()
         self.recycles = 0
         """Workers replaced between two jobs because they had grown too large."""
-        self.load_failures = 0
-        """Failed loads in a row."""
         self.problem: Reason | None = None
         """Why no model is loaded."""
 
@@ -170,7 +168,7 @@ class Slot:
         """Load another model; the runs in the slot must have ended."""
         if model_id != self._wanted or self.unloaded:
             self._wanted, self.unloaded = model_id, False
-            self.load_failures, self.problem = 0, None  # they were the other model's
+            self.setbacks.load_failures, self.problem = 0, None  # they were the other model's
             self.restart()
 
     def unload(self) -> None:
@@ -283,36 +281,21 @@ class Slot:
 
     async def _load(self, worker: WorkerProcess, model_id: str) -> None:
         loop = asyncio.get_running_loop()
-        recycle = asyncio.create_task(self._recycle.wait(), name="slot-recycle")
         try:
-            async with asyncio.timeout(self._config.runtime.load_timeout_s):
-                first: set[asyncio.Future[Any]] = {worker.hello, worker.gone, recycle}
-                await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-                self.facts.learn(worker)
-                second: set[asyncio.Future[Any]] = {worker.ready, recycle}
-                await asyncio.wait(second, return_when=asyncio.FIRST_COMPLETED)
-            if not worker.ready.done():
-                return  # another worker is wanted: a load may hang for minutes, and nobody needs it
-            worker.ready.result()
-        except TimeoutError:
-            worker.kill("the model did not load in time")
-            self._failed(
-                ModelUnavailable("the model did not load in time", "Raise `runtime.load_timeout_s`.")
-            )
+            if not await load(worker, self.facts, self._recycle, self._config.runtime.load_timeout_s):
+                return
         except ModelUnavailable as exc:
             self._failed(exc)
         else:
-            self.facts.learn(worker)
             took = loop.time() - (self.loading_since or loop.time())
             self.loads.learn(model_id, took)
             log.info("model_loaded", model=model_id, seconds=took, runtime=self.facts.version)
-            self.load_failures, self.problem = 0, None
+            self.setbacks.load_failures, self.problem = 0, None
             if not self._recycle.is_set():
                 self.loaded = model_id
                 self.ready_since = loop.time()
                 self._replace_if_idle()  # what it is loaded with may have changed meanwhile
         finally:
-            recycle.cancel()
             self.loading_since = None
             self._on_change()
 
@@ -340,21 +323,19 @@ class Slot:
             self.wedged.add(worker)
         if not self._closing and not self._recycle.is_set():
             self.restarts += 1
-            self._losses += 1
-            log.warning("worker_lost", pid=worker.pid, exit=worker.exit_status, losses=self._losses)
+            self.setbacks.losses += 1
+            losses = self.setbacks.losses
+            log.warning("worker_lost", pid=worker.pid, exit=worker.exit_status, losses=losses)
         self._on_change()
-
-    def wedge(self) -> Reason | None:
-        """Return that the NPU is wedged; None when every process that was killed has ended."""
-        return self.wedged.reason(serious=self.loaded is None)
 
     def _failed(self, exc: ModelUnavailable) -> None:
         if self.on_unloadable(self._wanted, self.columns, str(exc)):
             return
-        self.load_failures += 1
+        self.setbacks.load_failures += 1
+        failures = self.setbacks.load_failures
         hint = exc.hint or "`rkllm-mqtt doctor` looks at the board and the model file."
         self.problem = Reason("model_error", f"the model cannot be loaded: {exc}", hint, serious=True)
-        log.error("model_failed", model=self._wanted, failures=self.load_failures, reason=str(exc), hint=hint)
+        log.error("model_failed", model=self._wanted, failures=failures, reason=str(exc), hint=hint)
 
     def _take(self, frame: Frame) -> None:
         """Take a frame of a run; late frames of an ended one are dropped."""
@@ -368,7 +349,7 @@ class Slot:
         if done:
             self._runs.remove(run)
             if frame["reason"] != "error":
-                self._losses = 0
+                self.setbacks.losses = 0
             elif run.in_batch:
                 self.on_batch_lost(self._wanted, str(frame["message"]))
             if self._worker is not None:
@@ -392,24 +373,24 @@ class Slot:
     async def _pause(self) -> None:
         """Wait before the next worker; a changed model file or a wish for another model ends the wait."""
         while self.wedged.too_many and not self._closing:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_FILE_POLL_S):
-                    await self._recycle.wait()
+            if await self._unwanted_within(_FILE_POLL_S):
                 return
-        failures = max(self.load_failures, self._losses - _FREE_RESTARTS)
-        if failures <= 0 or self._recycle.is_set():
+        seconds = self.setbacks.pause_s(self._config.runtime.restart_max_s)
+        if seconds <= 0 or self._recycle.is_set():
             return
         loop = asyncio.get_running_loop()
-        seconds = min(self._config.runtime.restart_max_s, _FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16))
         log.info("worker_restart_waits", seconds=seconds)
         until = loop.time() + seconds
         while (left := until - loop.time()) > 0 and not self._sources.changed(*self._files):
-            try:
-                async with asyncio.timeout(min(left, _FILE_POLL_S)):
-                    await self._recycle.wait()
+            if await self._unwanted_within(min(left, _FILE_POLL_S)):
                 return
-            except TimeoutError:
-                continue
+
+    async def _unwanted_within(self, seconds: float) -> bool:
+        """Return whether another worker is wanted before so much time has passed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                return await self._recycle.wait()
+        return False
 
     @property
     def _files(self) -> tuple[Path | None, Path | None]:

@@ -63,7 +63,7 @@ async def test_who_wants_another_worker_does_not_wait_for_a_load_that_hangs(mode
         await live.ready()
         assert slot.pid != first
         assert slot.loaded == ("plain" if wish == "another model" else "slow")
-        assert (slot.problem, slot.load_failures, slot.restarts) == (None, 0, 0)
+        assert (slot.problem, slot.setbacks.load_failures, slot.restarts) == (None, 0, 0)
         assert not Path(f"/proc/{first}").exists()
 
 

@@ -219,7 +219,9 @@ async def test_a_load_that_takes_too_long_is_given_up():
         problem = await failed(live)
         assert "did not load in time" in problem.message
         assert "load_timeout_s" in problem.hint
-        await live.until(lambda slot: slot.load_failures == 2)  # its process was ended, and another tried
+        await live.until(
+            lambda slot: slot.setbacks.load_failures == 2
+        )  # its process was ended, and another tried
         assert live.slot.pid is None
 
 
@@ -227,19 +229,19 @@ async def test_a_load_that_takes_too_long_is_given_up():
 async def test_a_missing_model_is_loaded_at_once_when_its_file_appears(tmp_path):
     file = tmp_path / "late.sim"
     async with running(slot_config(file, restart_max_s=3600), wait=False) as live:
-        live.slot.load_failures = 12  # from here on the pause is far longer than this test may take
+        live.slot.setbacks.load_failures = 12  # from here on the pause is far longer than this test may take
         problem = await failed(live)
         assert "late.sim" in problem.message
         file.write_bytes(PLAIN.read_bytes())
         await live.ready()
-        assert (live.slot.problem, live.slot.load_failures) == (None, 0)
+        assert (live.slot.problem, live.slot.setbacks.load_failures) == (None, 0)
         assert await live.answer("say: here") == "here"
 
 
 @in_loop
 async def test_failed_loads_follow_each_other_more_and_more_slowly(tmp_path, events):
     async with running(slot_config(tmp_path / "missing.sim", restart_max_s=1.5), wait=False) as live:
-        await live.until(lambda slot: slot.load_failures == 3)
+        await live.until(lambda slot: slot.setbacks.load_failures == 3)
         await live.until(lambda slot: slot.loading_since is None)
     pauses = [facts["seconds"] for name, facts in events if name == "worker_restart_waits"]
     assert pauses[:2] == [0.5, 1.0]
@@ -346,7 +348,7 @@ async def test_the_troubles_of_one_model_are_not_those_of_the_next(tmp_path):
     async with running(config, wait=False) as live:
         await failed(live)
         live.slot.use("plain")
-        assert (live.slot.problem, live.slot.load_failures) == (None, 0)
+        assert (live.slot.problem, live.slot.setbacks.load_failures) == (None, 0)
         await live.ready()
 
 
