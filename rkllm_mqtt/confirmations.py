@@ -61,13 +61,15 @@ class Confirmations:
         self._untold.append(_Untold(job, job.next_event(), duplicate, ignored))
         if not self._waits(job):
             self._tell()
-        elif len(self._untold) == 1:
+            return
+        job.is_untold = True
+        if len(self._untold) == 1:
             asyncio.get_running_loop().call_soon(self._tell)
 
     def _tell(self) -> None:
         untold, self._untold = self._untold, []
         for one, (place, eta_s) in zip(untold, self._outlooks_of([one.job for one in untold]), strict=True):
-            one.job.shown_position = place
+            one.job.shown_position, one.job.is_untold = place, False
             publish_event(
                 self._send,
                 one.job,

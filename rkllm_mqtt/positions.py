@@ -55,7 +55,7 @@ class Positions:
 
     def _tell_places(self) -> None:
         for job, place, eta_s in self._first(_TOLD_PLACES):
-            if job.shown_position != place:
+            if job.shown_position != place and not job.is_untold:
                 job.shown_position = place
                 publish_event(self._send, job, "position", position=place, eta_s=eta_s)
 

@@ -34,6 +34,7 @@ def test_what_one_commit_has_stored_is_told_together_and_numbered_as_it_came():
             told.accepted(job, False, ("top_k",))
         assert [job.next_event() for job in waiting] == [1, 1, 1]  # whatever follows comes behind it
         assert sent.events("accepted") == []
+        assert all(job.is_untold for job in waiting)
         await asyncio.sleep(0)
         events = sent.events("accepted")
         assert [(event["id"], event["n"], event["position"]) for event in events] == [
@@ -42,7 +43,7 @@ def test_what_one_commit_has_stored_is_told_together_and_numbered_as_it_came():
             ("q2", 0, 3),
         ]
         assert {event["eta_s"] for event in events} == {2.5}
-        assert [job.shown_position for job in waiting] == [1, 2, 3]
+        assert [(job.shown_position, job.is_untold) for job in waiting] == [(n, False) for n in (1, 2, 3)]
         assert looks == [waiting]
         await asyncio.sleep(0)
         assert len(looks) == 1

@@ -66,6 +66,19 @@ async def test_each_of_the_first_twenty_hears_its_place_when_it_changes():
 
 
 @in_virtual_time
+async def test_no_place_is_told_before_the_job_was_told_to_be_accepted():
+    queue = Queue()
+    job = queue.add(is_untold=True)
+    await asyncio.sleep(2)
+    assert queue.places(job) == []
+    job.is_untold = False
+    queue.positions.changed()
+    await asyncio.sleep(2)
+    assert queue.places(job) == [1]
+    await queue.end()
+
+
+@in_virtual_time
 async def test_a_place_that_changes_all_the_time_is_told_once_a_second():
     queue = Queue()
     last = queue.add(priority=Priority.BACKGROUND)

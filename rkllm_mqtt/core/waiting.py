@@ -37,6 +37,8 @@ class Job:
     """Its sender knows already that the last attempt is void."""
     shown_position: int = 0
     """The place last told to the sender; 0 is none."""
+    is_untold: bool = False
+    """Its `accepted` is on its way: no place is told before."""
     cost_s: float = 0.0
     """Slot time that it will need, as estimated at its acceptance; only ever set while it does not wait."""
     prompt_tokens: int = 0
