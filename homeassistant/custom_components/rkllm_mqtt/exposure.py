@@ -16,6 +16,7 @@ from homeassistant.util.event_type import EventType
 from .const import LOGGER
 from .entity import RkllmConfigEntry
 from .issues import async_check_context
+from .messages import estimate_tokens
 from .prefixes import Prefixes, agents_of, async_beginning
 
 COOLDOWN_S = 10.0
@@ -35,6 +36,7 @@ def async_watch_exposure(hass: HomeAssistant, entry: RkllmConfigEntry) -> CALLBA
     ended = False
 
     async def look() -> None:
+        found = []
         for subentry in agents_of(entry):
             beginning = await async_beginning(hass, subentry.data)
             if ended:  # meanwhile
@@ -42,6 +44,9 @@ def async_watch_exposure(hass: HomeAssistant, entry: RkllmConfigEntry) -> CALLBA
             if subentry.data.get(CONF_LLM_HASS_API):
                 system = beginning["messages"][0]["content"]
                 async_check_context(hass, entry, subentry, system, beginning.get("tools", []))
+            found.append((estimate_tokens(beginning), subentry, beginning))
+        # A daemon keeps a few of one client: those that cost most to compute.
+        for _, subentry, beginning in sorted(found, key=lambda each: each[0], reverse=True):
             prefixes.async_register(subentry, beginning)
 
     debouncer = Debouncer(hass, LOGGER, cooldown=COOLDOWN_S, immediate=False, function=look, background=True)

@@ -230,3 +230,17 @@ async def test_a_removal_without_a_broker_takes_nothing_back(hass, board, contro
     monkeypatch.setattr("homeassistant.components.mqtt.is_connected", lambda _: False)
     await hass.config_entries.async_remove(controlling.entry_id)
     assert told(board, "unregister") == []
+
+
+async def test_the_longest_prefix_is_registered_first(hass, board):
+    entry = make_entry(agent={"prompt": "Talk."})
+    longer = {"llm_hass_api": ["assist"], "prompt": "Be kind."}
+    both = [*entry.subentries.values(), *make_entry(agent=longer).subentries.values()]
+    agents = [each for each in both if each.subentry_type == "conversation"]
+    entry.add_to_hass(hass)
+    hass.config_entries.async_add_subentry(entry, agents[1])
+    assert await board.setup(entry)
+    await registered(board, 1)
+    assert [body["register"] for body in told(board, "register")] == [
+        each.subentry_id for each in agents[::-1]
+    ]
