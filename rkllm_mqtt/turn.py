@@ -18,6 +18,8 @@ from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.render.renderer import Rendered
 from rkllm_mqtt.runtime.run import EndReason, Run, RunEnd
 
+_WILDEST = 3
+"""An estimate of tokens is not wrong by more than this factor."""
 _HEADER_TOKENS = 8
 """A shared beginning this short is a template's header, which says nothing about a cached conversation."""
 
@@ -171,7 +173,10 @@ class Turn:
         if computed is None or not (tokens or self.run.order.prime):
             return Usage(max(total, cached), tokens, cached, cached_estimated=True)
         if cached < max(_HEADER_TOKENS, computed // 20):
-            return Usage(computed, tokens, 0)
+            if computed * _WILDEST >= total:
+                return Usage(computed, tokens, 0)
+            # The library had in its cache what we did not count on.
+            return Usage(total, tokens, total - computed, cached_estimated=not is_exact)
         if is_exact:
             return Usage(total, tokens, max(0, total - computed))
         if self.end is not None:

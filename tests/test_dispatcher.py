@@ -78,6 +78,22 @@ async def test_a_second_question_counts_what_was_cached(tmp_path):
 
 
 @in_loop
+async def test_what_the_library_has_cached_without_our_knowledge_is_no_shorter_prompt(tmp_path):
+    async with dispatching(tmp_path, PLAIN) as kit:
+        usages = []
+        for name in ("first", "second"):
+            kit.scheduler.forget_cache()
+            text = "say: fine. " + "The window in the kitchen is open. " * 60
+            await kit.ask(name, text, priority=Priority.INTERACTIVE)
+            usages.append((await kit.final(name))["usage"])
+        first, second = usages
+        assert first["cached_tokens"] == 0
+        # By our estimate, which is half of what this tokenizer makes.
+        assert second["prompt_tokens"] == second["cached_tokens"] > 0.4 * first["prompt_tokens"]
+        assert second["cached_estimated"]
+
+
+@in_loop
 async def test_a_higher_class_takes_the_place_of_a_staged_job_but_not_of_an_interactive_one(tmp_path):
     async with dispatching(tmp_path, FAULTY) as kit:
         running = await kit.ask("running", "endless", priority=Priority.INTERACTIVE)
