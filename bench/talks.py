@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.asking import Broken
@@ -36,7 +36,9 @@ class Talker:
     async def __aexit__(self, *_: object) -> None:
         await self._wire.close()
 
-    async def ask(self, client: str, messages: list[Mapping[str, Any]], **members: Any) -> tuple[float, Any]:
+    async def ask(
+        self, client: str, messages: Sequence[Mapping[str, Any]], **members: Any
+    ) -> tuple[float, Any]:
         """Ask; return the milliseconds from the publish to the first delta, and the final.
 
         Raises:

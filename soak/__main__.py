@@ -57,11 +57,9 @@ def main() -> int:
 def show(over_time: list[Quarter], before: Reading, after: Reading) -> None:
     """Print the table."""
     print(f"{'':12}{'RSS MB':>8}{'descr.':>8}{'threads':>9}{'tasks':>7}{'journal MB':>12}")
-    for name, one in (
-        ("idle before", before),
-        *((f"quarter {number}", quarter) for number, quarter in enumerate(over_time, 1)),
-        ("idle after", after),
-    ):
+    quarters = [(f"quarter {number}", quarter) for number, quarter in enumerate(over_time, 1)]
+    rows: list[tuple[str, Reading | Quarter]] = [("idle before", before), *quarters, ("idle after", after)]
+    for name, one in rows:
         tasks = "-" if one.tasks is None else one.tasks
         print(
             f"{name:12}{one.rss_mb:8.2f}{one.descriptors:8}{one.threads:9}{tasks:>7}{one.journal_mb:12.2f}",

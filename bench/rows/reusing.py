@@ -85,7 +85,7 @@ async def _in_turns(context: Context) -> list[Figure]:
 
 async def _never_worse(context: Context) -> Figure:
     """Let four conversations take turns on a disk so slow that no file is worth loading."""
-    lines = ("floor_ms: 20", "prefill_ms_per_token: 0.4", "decode_ms_per_token: 2")
+    lines: tuple[str, ...] = ("floor_ms: 20", "prefill_ms_per_token: 0.4", "decode_ms_per_token: 2")
     lines += ("cache_load_mb_s: 5", "cache_save_mb_s: 5", "kv_bytes_per_token: 28672")
     _, slow, restores = await _turns(context, _FAST, lines, _MEMORY, rounds=3, pause=False)
     _, none, _ = await _turns(context, _FAST, lines, _OFF, rounds=3, pause=False)

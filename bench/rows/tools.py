@@ -90,7 +90,8 @@ def _us_per_token(tokens: Sequence[str], rounds: int) -> float:
 def _tokens(text: str) -> list[str]:
     """Return a text in pieces of three or four characters."""
     sizes: Iterable[int] = itertools.cycle((3, 4))
-    pieces, at = [], 0
+    pieces: list[str] = []
+    at = 0
     for size in sizes:
         if at >= len(text):
             return pieces
