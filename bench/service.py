@@ -85,6 +85,11 @@ class Stage:
     environ: Mapping[str, str]
     started: list[Service] = field(default_factory=list)
 
+    @property
+    def probing(self) -> Mapping[str, Any]:
+        """Return the setting `runtime` of a daemon that soon asks the runtime what it does with caches."""
+        return {"library": str(self.library), "probe_idle_s": 0.2}
+
     def last_words(self) -> str:
         """Return what the services logged last, for the obituary."""
         return "\n".join(one.child.last_words() for one in self.started)
@@ -113,7 +118,8 @@ class Stage:
         config = {
             "node": NODE,
             "mqtt": {"port": self.port},
-            "runtime": {"library": str(self.library)},
+            # What is asked of the runtime in the first idle time is no run that a row counts.
+            "runtime": {"library": str(self.library), "probe_idle_s": None},
             "models": [
                 {"id": "bench", "file": str(self.model), "context_tokens": 16_384, "max_tokens": 16_384}
             ],

@@ -7,6 +7,7 @@ Rule 2: what a run used is charged and learned from when it ends, whatever its e
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from math import ceil
 from typing import Any
 
 from rkllm_mqtt.caching.ledger import Ledger
@@ -37,6 +38,8 @@ from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.store.journal import Journal
 from rkllm_mqtt.turn import Turn
 
+_LEAST_WORK = 2.0
+"""Of a piece, in floors of the first token: what is cut takes at most half as long again."""
 _KEPT_EVERY_RUNS = 16
 """The rates are stored so often, and at the end."""
 _KIN = 0.5
@@ -127,8 +130,11 @@ class Scheduler:
 
         Where nobody has probed whether it helps, the first long prompt does: it gives up at its second piece.
         """
-        tokens, model = self._chunk_tokens, job.request.model
-        if not tokens or is_question(job) or self._is_reused(model) is False:
+        model = job.request.model
+        if is_question(job) or self._is_reused(model) is False:
+            return None
+        tokens = self._piece_tokens(model)
+        if not tokens:
             return None
         if len(prompt) - cached_chars <= tokens:
             return None  # no token is longer than its text
@@ -137,6 +143,13 @@ class Scheduler:
         if next_cut(prompt, cached_chars, chars, borders) is None:
             return None
         return ChunkOrder(cached_chars, tokens, chars, tuple(borders))
+
+    def _piece_tokens(self, model: str) -> int:
+        """Return the tokens of a piece, more than configured where each costs a long floor; 0: do not cut."""
+        tokens, rates = self._chunk_tokens, self.paces[model].rates
+        begin_s = rates.first_token_s(0)
+        work_s = rates.first_token_s(tokens) - begin_s
+        return ceil(tokens * max(1.0, _LEAST_WORK * begin_s / work_s)) if work_s > 0 else 0
 
     # what happens
 

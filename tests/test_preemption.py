@@ -151,6 +151,19 @@ async def test_what_a_probe_has_found_decides_whether_a_prompt_is_cut(tmp_path, 
         long = "The window in the kitchen is open. " * 100
         job = await kit.ask("q1", long)
         assert (kit.scheduler.chunks(job, long, 0, ()) is not None) == is_reused
+
+
+@pytest.mark.parametrize(("each_ms", "pieces"), [(4.0, 256), (0.5, 256 * 4.6875), (0.0, None)])
+@in_loop
+async def test_a_piece_works_longer_than_it_takes_to_begin_one(tmp_path, each_ms, pieces):
+    async with dispatching(tmp_path, PLAIN) as kit:
+        rates = kit.scheduler.paces["plain"].rates
+        for tokens in (10, 50, 200, 400, 1000, 4000) * 5:
+            rates.learn_first_token(0, tokens, 300 + each_ms * tokens)
+        long = "word " * 4000
+        order = kit.scheduler.chunks(await kit.ask("q1"), long, 0, ())
+        await kit.final("q1")
+        assert (order and order.tokens) == (pieces and pytest.approx(pieces, rel=0.05))
         await kit.final("q1")
 
 

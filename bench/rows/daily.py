@@ -101,7 +101,7 @@ async def _daemon(context: Context, arrivals: list[Arrival]) -> Day:
     environ = {"RKLLM_SIM_SPEED": f"{_SPEED:g}"}
     async with context.stage(lambda folder: models.home(folder, reuse=True), environ) as stage:
         clients = [{"name": who, "system": text} for who, text in SYSTEM.items()]
-        service = await stage.daemon("home", {"clients": clients})
+        service = await stage.daemon("home", {"clients": clients, "runtime": stage.probing})
         await probed(stage)
         askers = {
             who: await Asker.connect(

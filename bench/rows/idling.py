@@ -17,9 +17,7 @@ async def measure(context: Context) -> list[Figure]:
     """Watch both services do nothing, after one answer."""
     watch_s = _WATCH_S / 4 if context.quick else _WATCH_S
     async with context.stage(models.instant) as stage:
-        # What is learned of the runtime in the first idle time comes once, and is no idleness.
-        runtime = {"library": str(stage.library), "probe_idle_s": None}
-        service, relay = await stage.daemon("ours", {"runtime": runtime}), await stage.thin()
+        service, relay = await stage.daemon("ours"), await stage.thin()
         for one in (service, relay):
             asker = await Asker.connect(stage.port, one.dialect, "reader")
             await ask_one(asker, models.count(300))

@@ -32,7 +32,7 @@ async def measure(context: Context) -> list[Figure]:
     """Ask after foreign work, with and without a wake word; then call a tool in a crowd."""
     words = 160 if context.quick else 1_250
     async with context.stage(lambda folder: models.home(folder, reuse=True)) as stage:
-        service = await stage.daemon("home")
+        service = await stage.daemon("home", {"runtime": stage.probing})
         await probed(stage)
         system = {"role": "system", "content": models.buried(7, words).prompt}
         prefix = {"messages": [system], "tools": TOOLS}
