@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from rkllm_mqtt.commands import client_address
-from rkllm_mqtt.commands.client import open_node, read_status
+from rkllm_mqtt.commands.client import open_node, require_online
 from rkllm_mqtt.commands.client_admin import ask_admin
-from rkllm_mqtt.commands.failure import EXIT_USAGE, CommandFailed, DaemonUnavailable
-from rkllm_mqtt.commands.terminal import harmless
+from rkllm_mqtt.commands.failure import EXIT_USAGE, CommandFailed
+from rkllm_mqtt.commands.terminal import harmless, word
 
 _HINT = "It looks like: rkllm-mqtt caches create voice --system prompt.txt"
 _DONE = {
@@ -52,12 +52,10 @@ def run(args: Namespace) -> int:
     address = client_address.address_from(args)
     connection, node = open_node(address)
     with connection:
-        if read_status(connection, address, node) != "online":
-            raise DaemonUnavailable(f"The daemon {node!r} is offline.", "`rkllm-mqtt run` starts it.")
+        require_online(connection, address, node)
         command = "caches" if args.action == "list" else f"cache_{args.action}"
         response = ask_admin(address, connection, node, command, members)
-    told = response.get("data")
-    told = told if isinstance(told, dict) else {}
+    told = _dict(response.get("data"))
     if args.json:
         print(json.dumps(told, ensure_ascii=False))
     elif args.action == "list":
@@ -70,20 +68,20 @@ def run(args: Namespace) -> int:
 def listing(told: Mapping[str, Any]) -> list[str]:
     """Return the lines that a person reads."""
     lines = [
-        f"{_word(name)}: {_number(tier, 'mb'):,.1f} of {_number(tier, 'budget_mb'):,.0f} MB"
+        f"{word(name)}: {_number(tier, 'mb'):,.1f} of {_number(tier, 'budget_mb'):,.0f} MB"
         for name, tier in _dict(told.get("tiers")).items()
     ] or ["no folder for prompt-cache files"]
     lines.append(f"written on the disk today: {_number(told, 'disk_written_today_mb'):,.1f} MB")
     lines += [
-        f"  {_word(prefix.get('name'))}  of {_word(prefix.get('client'))}, {_word(prefix.get('model'))}"
+        f"  {word(prefix.get('name'))}  of {word(prefix.get('client'))}, {word(prefix.get('model'))}"
         for prefix in _list(told.get("prefixes"))
     ]
     rows: list[Sequence[str]] = [("FILE", "TIER", "CLIENT", "TOKENS", "MB", "LOADS")]
     rows += [
         (
-            _word(file.get("file")),
-            _word(file.get("tier")),
-            _word(file.get("client")),
+            word(file.get("file")),
+            word(file.get("tier")),
+            word(file.get("client")),
             f"{_number(file, 'tokens'):,.0f}",
             f"{_number(file, 'bytes') / 1e6:,.1f}",
             f"{_number(file, 'loads'):,.0f}",
@@ -145,7 +143,3 @@ def _list(value: object) -> list[Mapping[str, Any]]:
 def _number(members: object, key: str) -> float:
     value = _dict(members).get(key)
     return value if isinstance(value, int | float) else 0.0
-
-
-def _word(value: object) -> str:
-    return harmless(str(value)).replace("\n", " ") if value is not None else "–"

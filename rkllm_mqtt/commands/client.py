@@ -103,6 +103,16 @@ def read_status(connection: Connection, address: BrokerAddress, node: str) -> st
     return found[-1] if found else ""
 
 
+def require_online(connection: Connection, address: BrokerAddress, node: str) -> None:
+    """Check that somebody will obey.
+
+    Raises:
+        DaemonUnavailable: The node's retained status says that it is offline, or it has none.
+    """
+    if read_status(connection, address, node) != "online":
+        raise DaemonUnavailable(f"The daemon {node!r} is offline.", "`rkllm-mqtt run` starts it.")
+
+
 @dataclass(slots=True)
 class BackOff:
     """Times of attempts that lie further and further apart."""

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rkllm_mqtt.commands import client_address
-from rkllm_mqtt.commands.client import open_node, own_name, read_status
+from rkllm_mqtt.commands.client import open_node, own_name, read_status, require_online
 from rkllm_mqtt.commands.client_address import BrokerAddress
 from rkllm_mqtt.commands.client_admin import ask_admin, members_of, wait_for
 from rkllm_mqtt.commands.client_connection import Connection, Message
-from rkllm_mqtt.commands.failure import EXIT_USAGE, CommandFailed, DaemonUnavailable
-from rkllm_mqtt.commands.terminal import harmless
+from rkllm_mqtt.commands.failure import EXIT_USAGE, CommandFailed
+from rkllm_mqtt.commands.terminal import word
 from rkllm_mqtt.core.topics import Mailbox, Topics, is_client, is_id
 
 CANCEL_TIMEOUT_S = 5.0
@@ -55,8 +55,7 @@ def run(args: Namespace) -> int:
     with connection:
         if args.action == "list":
             return _list(args, address, connection, node)
-        if read_status(connection, address, node) != "online":
-            raise DaemonUnavailable(f"The daemon {node!r} is offline.", "`rkllm-mqtt run` starts it.")
+        require_online(connection, address, node)
         if args.action == "cancel" and args.id is not None:
             return _cancel(args, address, connection, node)
         if args.action == "cancel":
@@ -100,13 +99,13 @@ def listing(node: str, status: str, queue: Mapping[str, Any]) -> list[str]:
     if not queue:
         return [f"{node}: {status or 'unknown'}, it has published no queue"]
     waits, limit = _whole(queue.get("length")), _whole(queue.get("limit"))
-    head = f"{node}: {status or 'unknown'}, {_word(queue.get('state'))}, {waits} waiting of at most {limit}"
+    head = f"{node}: {status or 'unknown'}, {word(queue.get('state'))}, {waits} waiting of at most {limit}"
     if queue.get("accepting") is False:
         head += ", takes no new prompts"
     lines = [head]
     by_class = queue.get("waiting_by_priority")
     if waits != "0" and isinstance(by_class, dict):
-        counts = ", ".join(f"{_word(name)} {_whole(count)}" for name, count in by_class.items())
+        counts = ", ".join(f"{word(name)} {_whole(count)}" for name, count in by_class.items())
         lines.append(f"  waiting: {counts}")
         oldest, eta = _whole(queue.get("oldest_wait_s")), _whole(queue.get("eta_s"))
         lines.append(f"  oldest waits {oldest} s, all done in about {eta} s")
@@ -115,9 +114,7 @@ def listing(node: str, status: str, queue: Mapping[str, Any]) -> list[str]:
     for job in jobs if isinstance(jobs, list) else []:
         if isinstance(job, dict):
             numbers = (str(_whole(job.get(key))) for key in ("attempt", "tokens", "elapsed_s"))
-            rows.append(
-                (_word(job.get("id")), _word(job.get("client")), _word(job.get("priority")), *numbers)
-            )
+            rows.append((word(job.get("id")), word(job.get("client")), word(job.get("priority")), *numbers))
     if len(rows) == 1:
         return [*lines, "  nothing runs"]
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
@@ -158,7 +155,7 @@ def _cancel(args: Namespace, address: BrokerAddress, connection: Connection, nod
         )
     if not args.json:
         cancelled = answer.get("finish_reason") == "cancelled"
-        print("cancelled" if cancelled else f"it had ended already ({_word(answer.get('finish_reason'))})")
+        print("cancelled" if cancelled else f"it had ended already ({word(answer.get('finish_reason'))})")
     return 0
 
 
@@ -176,10 +173,6 @@ def _retained_queue(address: BrokerAddress, connection: Connection, node: str) -
     connection.barrier()
     found = [members_of(message.payload) for message in connection.pump(0.0) if message.topic == topic]
     return found[-1] if found else {}
-
-
-def _word(value: object) -> str:
-    return harmless(str(value)).replace("\n", " ") if value is not None else "–"
 
 
 def _whole(value: object) -> str:

@@ -17,6 +17,11 @@ def harmless(text: str) -> str:
     return _HARMFUL.sub("", text)
 
 
+def word(value: object) -> str:
+    """Return what a daemon says in one place of a line; a dash for nothing."""
+    return harmless(str(value)).replace("\n", " ") if value is not None else "–"
+
+
 class Terminal:
     """A stream for a person; on a file or a pipe, plain text without styles and live lines."""
 
