@@ -8,7 +8,7 @@ Rule 3: a file is saved by a prime run whose prompt is just what it holds: behin
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -121,16 +121,15 @@ class PrefixCache:
             self.comebacks.asked(tracked.owner, chain)
         if run.order.restore is None:
             return
-        for shelf in self.tiers.values():
-            for file in shelf:
-                if run.order.restore == str(file.path):
-                    shelf.begin_load(file)
-                    self._loading[run.generation] = shelf, file
+        found = self._at(run.order.restore)
+        if found is not None:
+            found[0].begin_load(found[1])
+            self._loading[run.generation] = found
 
     def held_by(self, path: str | None) -> Restorable | None:
         """Return what the file at a path holds; None where there is none."""
-        files = (file for shelf in self.tiers.values() for file in shelf)
-        return next((file.held for file in files if str(file.path) == path), None)
+        found = self._at(path)
+        return None if found is None else found[1].held
 
     # behind a run
 
@@ -167,19 +166,18 @@ class PrefixCache:
 
     def told(self) -> list[dict[str, Any]]:
         """Return all files, the last used first."""
-        files = [(shelf.tier, file) for shelf in self.tiers.values() for file in shelf]
-        files.sort(key=lambda each: -each[1].used_at)
+        files = sorted(self._files(), key=lambda each: -each[1].used_at)
         return [
             {
                 "file": file.path.stem,
-                "tier": tier,
+                "tier": shelf.tier,
                 "bytes": file.size,
                 "tokens": file.held.tokens,
                 "client": file.owner or None,
                 "loads": file.loads,
                 "used_at": int(file.used_at),
             }
-            for tier, file in files
+            for shelf, file in files
         ]
 
     def remove(self, name: str) -> bool:
@@ -192,8 +190,7 @@ class PrefixCache:
 
     def find(self, name: str) -> tuple[Shelf, CacheFile] | None:
         """Return a file by the name that `told` gave it."""
-        files = ((shelf, file) for shelf in self.tiers.values() for file in shelf)
-        return next((found for found in files if found[1].path.stem == name), None)
+        return next((found for found in self._files() if found[1].path.stem == name), None)
 
     @property
     def mb(self) -> float:
@@ -201,6 +198,12 @@ class PrefixCache:
         return round(sum(shelf.size for shelf in self.tiers.values()) / MB, 1)
 
     # inside
+
+    def _files(self) -> Iterator[tuple[Shelf, CacheFile]]:
+        return ((shelf, file) for shelf in self.tiers.values() for file in shelf)
+
+    def _at(self, path: str | None) -> tuple[Shelf, CacheFile] | None:
+        return next((found for found in self._files() if str(found[1].path) == path), None)
 
     @property
     def _facts(self) -> CacheFacts:
@@ -346,9 +349,8 @@ class PrefixCache:
                 self.ledger.write(end.saved_bytes)
             shelf.add(beginning.chain, end.saved_bytes, beginning.tokens, beginning.owner)
         elif end is None:  # what the worker had written of it
-            shelf.path_of(beginning.chain).with_name(f"{shelf.path_of(beginning.chain).name}.part").unlink(
-                missing_ok=True
-            )
+            path = shelf.path_of(beginning.chain)
+            path.with_name(f"{path.name}.part").unlink(missing_ok=True)
         elif end.reached >= beginning.chain.chars:
             self._fail_write(shelf, "the library has left no file")
 

@@ -4,7 +4,7 @@ import os
 from hashlib import blake2b
 from pathlib import Path
 
-from rkllm_mqtt.caching.shelf import Shelf
+from rkllm_mqtt.caching.shelf import MB, Shelf
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.host.disk import file_system_of
 from rkllm_mqtt.host.memory import read_memory
@@ -16,7 +16,6 @@ DISK_FOLDER = "caches"
 """Beside the journal."""
 _SHARE = 0.15
 """Of the memory that is available at the start."""
-_MB = 1_000_000
 
 
 def open_tiers(config: Config) -> dict[str, Shelf]:
@@ -40,7 +39,7 @@ def _memory(config: Config) -> Shelf | None:
         available = read_memory().available_mb
         megabytes = 0 if available is None else int(available * _SHARE)
     folder = _memory_folder(config)
-    return Shelf("memory", folder, megabytes * _MB) if megabytes and folder else None
+    return Shelf("memory", folder, megabytes * MB) if megabytes and folder else None
 
 
 def _memory_folder(config: Config) -> Path | None:
@@ -66,4 +65,4 @@ def _journal_of(config: Config) -> str:
 def _disk(config: Config) -> Shelf | None:
     """Return the tier of registered prefixes; its size is bounded by what may be written in a week."""
     a_day = config.runtime.disk_write_mb_per_day
-    return Shelf("disk", config.journal.path.parent / DISK_FOLDER, 7 * a_day * _MB) if a_day else None
+    return Shelf("disk", config.journal.path.parent / DISK_FOLDER, 7 * a_day * MB) if a_day else None
