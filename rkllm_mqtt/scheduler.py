@@ -285,9 +285,8 @@ class Scheduler:
     def _learn(self, turn: Turn, end: RunEnd) -> None:
         model = turn.job.request.model
         pace = self.paces[model]
-        turn.measure(end, pace, self.estimates.habits)
+        cached, computed = turn.measure(end, pace, self.estimates.habits)
         if not turn.run.in_batch and end.computed_tokens is not None:
-            cached, computed = turn.reused(end, pace)
             if not turn.run.order.prime:  # what is made ready is counted when a question uses it
                 self.savings.count(pace.rates, cached, computed, turn.restore_s)
             self._learn_reuse(turn, cached, computed)

@@ -211,13 +211,17 @@ class Turn:
             return self.match.tokens
         return round(total * min(1.0, self.cached_chars / max(1, chars)))
 
-    def measure(self, end: RunEnd, pace: Pace, habits: Habits) -> None:
-        """Let the rates of the model, and the habits of the client, learn from a run that has ended."""
+    def measure(self, end: RunEnd, pace: Pace, habits: Habits) -> tuple[int, int]:
+        """Let the rates of the model, and the habits of the client, learn from a run that has ended.
+
+        Return how many tokens of the prompt were not computed, and how many were.
+        """
         made = end.tokens - self.run.order.carried_tokens
         if end.columns > 1:
-            self._measure_column(end, pace, pace.tokenizer.estimate(self.run.order.prompt).tokens, made)
-            return
-        cached, computed = self.reused(end, pace)
+            total = pace.tokenizer.estimate(self.run.order.prompt).tokens
+            self._measure_column(end, pace, total, made)
+            return 0, total
+        reused = cached, computed = self.reused(end, pace)
         context, first_ms = cached + computed, end.prefill_ms
         uncached = min(1.0, computed / context) if context else 0.0
         for tokens, ms in end.chunks if end.reuse is not False else ():
@@ -225,7 +229,7 @@ class Turn:
             cached, computed = cached + tokens, max(0, computed - tokens)
             first_ms = None if first_ms is None else max(0.0, first_ms - ms)
         if made <= 0 or first_ms is None or end.generate_ms is None:
-            return
+            return reused
         if end.reuse is not False:
             pace.rates.learn_first_token(cached, computed, first_ms)
         # The step that finds the end of the answer makes no token; a limit needs none.
@@ -234,6 +238,7 @@ class Turn:
         pace.rates.runs += 1
         if end.reason in (EndReason.STOP, EndReason.LENGTH):
             habits.learn(self.job.client, self.job.request.max_tokens, end.tokens, uncached)
+        return reused
 
     def _measure_column(self, end: RunEnd, pace: Pace, total: int, made: int) -> None:
         """Take a column's share of the slot; what was computed is told of all columns together."""
