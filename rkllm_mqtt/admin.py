@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from rkllm_mqtt.core.answers import encode
 from rkllm_mqtt.core.topics import Topics
@@ -23,8 +24,7 @@ class CommandRefused(Exception):
     """The command cannot be carried out; the message is for the administrator."""
 
 
-@dataclass(frozen=True, slots=True)
-class Admin:
+class Admin(Struct, frozen=True):
     """The commands that this daemon has."""
 
     topics: Topics

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rkllm_mqtt.answer import Send, publish_event
 from rkllm_mqtt.core.answers import encode
@@ -14,8 +15,7 @@ OutlooksOf = Callable[[Sequence[Job]], Sequence[tuple[int, float | None]]]
 """Tells the places of jobs, 0 for one that does not wait, and the seconds until they begin."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Untold:
+class _Untold(Struct, frozen=True):
     job: Job
     n: int
     duplicate: bool

@@ -5,8 +5,9 @@ import contextlib
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from rkllm_mqtt.answer import Answer
 from rkllm_mqtt.content.shape import NotJson, json_of
@@ -22,8 +23,7 @@ VALIDATION_LIMIT_S = 10.0
 """Longest validation; on a board the process needs some 0.3 s to start."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shaped:
+class Shaped(Struct, frozen=True):
     """What an answer is, seen as JSON."""
 
     text: str

@@ -1,7 +1,8 @@
 """Decide whether a new job may come in, beside the limits that the intake counts itself."""
 
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.config.catalogue import Catalogue

@@ -1,9 +1,10 @@
 """Hand jobs to the slot: their prompts become orders, their orders runs; one, or the columns of a batch."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
+
+from msgspec.structs import replace
 
 from rkllm_mqtt.answer import Answer, Send
 from rkllm_mqtt.caching.tracker import Restorable

@@ -10,8 +10,10 @@ import re
 import time
 from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rkllm_mqtt.config import Config, ConfigError, ModelConfig
 from rkllm_mqtt.config.catalogue import Catalogue, Entry
@@ -39,8 +41,7 @@ Stamp = tuple[tuple[int, int, int, int], ...]
 _ANY = ModelConfig(id="any", file=Path("any.rkllm"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Counted:
+class _Counted(Struct, frozen=True):
     """A model file as it counts."""
 
     stamp: Stamp
@@ -49,8 +50,7 @@ class _Counted:
     file: ModelFile
 
 
-@dataclass(frozen=True, slots=True)
-class _Findings:
+class _Findings(Struct, frozen=True):
     """What a look has found."""
 
     entries: tuple[Entry, ...]

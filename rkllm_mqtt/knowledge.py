@@ -8,8 +8,10 @@ Rule 3: a probe that did not come to an end is counted before it begins, so that
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from rkllm_mqtt.core.cachefacts import CacheFacts
 from rkllm_mqtt.core.probes import GIVEN_UP, failed, next_step, without
@@ -18,8 +20,7 @@ from rkllm_mqtt.store.errors import StoreError
 from rkllm_mqtt.store.journal import Journal
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(Struct):
     of: list[Any]
     """The model file and the runtime: what was loaded."""
     facts: CacheFacts = field(default_factory=CacheFacts)

@@ -7,7 +7,8 @@ Rule 2: while the broker is away outcomes wait on disk, not in memory.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from rkllm_mqtt.answer import outbound
 from rkllm_mqtt.core.answers import bare_text, without_answer

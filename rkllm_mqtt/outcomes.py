@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.conversations import turn_of
@@ -26,8 +27,7 @@ _NOTHING_USED = Usage()
 _NO_TIME = Timing()
 
 
-@dataclass(frozen=True, slots=True)
-class Produced:
+class Produced(Struct, frozen=True):
     """What a run made of a job."""
 
     text: str = ""

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
+
+from msgspec.structs import replace
 
 from rkllm_mqtt.core.errors import Code, Fault
 from rkllm_mqtt.core.estimates import Estimates

@@ -6,7 +6,8 @@ Rule 2: a job that comes ends it at its next chunk; the job is staged behind it 
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rkllm_mqtt.core.errors import SlotLost
 from rkllm_mqtt.runtime.order import RunOrder
@@ -17,8 +18,7 @@ _IDLE_S = 0.15
 """A question often follows right behind an answer; it shall not meet work of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prime:
+class Prime(Struct, frozen=True):
     """A prompt that is to be computed in an idle slot."""
 
     order: RunOrder

@@ -6,9 +6,10 @@ Rule: our own templates are rendered at once, template files off the event loop.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import Any
+
+from msgspec.structs import replace
 
 from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.waiting import Job

@@ -3,7 +3,8 @@
 import json
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from rkllm_mqtt.core.carried import Carried
 from rkllm_mqtt.core.chat import Address, ChatRequest

@@ -7,9 +7,10 @@ Rule 2: what a wish to be warm is made ready with is decided at its receipt: lat
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import date
 from typing import Any
+
+from msgspec.structs import replace
 
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.core.allowance import Allowances, Rate

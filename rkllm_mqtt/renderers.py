@@ -1,7 +1,8 @@
 """What makes the prompts of each model, from its settings; it comes and goes with its model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rkllm_mqtt.config import ConfigError, ModelConfig
 from rkllm_mqtt.config.catalogue import Catalogue, Change
@@ -15,8 +16,7 @@ from rkllm_mqtt.runtime.order import DEMO_CONTEXT_TOKENS
 from rkllm_mqtt.windows import Windows
 
 
-@dataclass(frozen=True, slots=True)
-class Kit:
+class Kit(Struct, frozen=True):
     """What one model's prompts are made with, and counted."""
 
     renderer: Renderer | FencedRenderer

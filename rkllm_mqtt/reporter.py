@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from rkllm_mqtt.core.answers import encode
 from rkllm_mqtt.core.health import Reason, assess
@@ -26,8 +27,7 @@ _PAUSE_S = 0.8
 """Least time between two looks at health and stats, however much happens."""
 
 
-@dataclass(frozen=True, slots=True)
-class Views:
+class Views(Struct, frozen=True):
     """Where the members of each topic come from; called at each publish."""
 
     info: Callable[[], Mapping[str, Any]]

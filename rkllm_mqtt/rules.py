@@ -1,7 +1,8 @@
 """Build the policy that the configuration asks for, and write down its decisions where that is wanted."""
 
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.core.policy import Policy, Rules

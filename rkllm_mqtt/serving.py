@@ -1,7 +1,9 @@
 """Serve: open the journal, run a daemon on it, close it whatever happens."""
 
+import asyncio
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from rkllm_mqtt.app import Daemon
 from rkllm_mqtt.config import Config
@@ -9,6 +11,9 @@ from rkllm_mqtt.discovery import MAILBOXES_KEY, noted_mailboxes
 from rkllm_mqtt.host.servicemanager import ServiceManager
 from rkllm_mqtt.store.conversations import ConversationLimits
 from rkllm_mqtt.store.journal import Journal
+
+_BLOCKING_CALLS = 2
+"""At a time: one with a broker that is slow to shake hands, one that looks at a model file."""
 
 
 async def serve(config: Config, read: Callable[[], Config] | None = None) -> bool:
@@ -22,6 +27,7 @@ async def serve(config: Config, read: Callable[[], Config] | None = None) -> boo
         ConfigError: The configuration cannot be used.
         StoreError: The journal cannot be opened.
     """
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_BLOCKING_CALLS, "blocking"))
     limits = config.limits
     journal = await Journal.open(
         config.journal.path,

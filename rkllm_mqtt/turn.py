@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from rkllm_mqtt.answer import Answer
 from rkllm_mqtt.core.answers import Timing, Usage
@@ -27,8 +28,7 @@ _DOUBT = 1.5
 """A prompt has not so many times the tokens that were estimated: then its beginning was computed again."""
 
 
-@dataclass(eq=False, slots=True)
-class Turn:
+class Turn(Struct, eq=False):
     """A job in the slot, staged or running."""
 
     job: Job

@@ -8,8 +8,10 @@ Rule 3: what was made ready once is not made ready again before another run coul
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from functools import partial
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.config.catalogue import Change
@@ -38,8 +40,7 @@ _COVERED = 0.95
 """A prefix of which so much is in the KV cache is warm: its last block is not known more finely."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Beginning:
+class Beginning(Struct, frozen=True, eq=False):
     """A beginning of prompts as the loaded model computes it."""
 
     name: str

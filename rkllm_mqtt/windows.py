@@ -5,7 +5,8 @@ Rule 2: an answer never runs into the end of the window, where the runtime would
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rkllm_mqtt.core.tokens import Estimate, TokenEstimator, exactly
 from rkllm_mqtt.core.turns import Message, fit, split_turns
@@ -20,8 +21,7 @@ _ANSWER_SHARE = 16
 Render = Callable[[Sequence[Message]], Rendered]
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(Struct, frozen=True):
     """A prompt that fits, as far as anybody can tell before the run."""
 
     rendered: Rendered

@@ -22,6 +22,7 @@ USED_FOR: Mapping[str, str] = {
     "jinja2": "chat templates, in its sandbox",
     "json-repair": "mending a model's broken JSON",
     "jsonschema": "`response_format` and the arguments of tools",
+    "msgspec": "plain values: quick to import and to make",
     "mypy": "types",
     "numpy": "hidden states and logits as arrays",
     "paho-mqtt": "MQTT 5 and 3.1.1",

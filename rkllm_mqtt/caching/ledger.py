@@ -3,8 +3,9 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from rkllm_mqtt.store.journal import Journal
 
@@ -12,8 +13,7 @@ _KEY = "cache_written"
 _DAY_S = 86_400
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(Struct):
     """Totals since the start of the daemon."""
 
     restores: int = 0

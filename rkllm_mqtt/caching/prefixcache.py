@@ -9,8 +9,10 @@ Rule 3: a file is saved by a prime run whose prompt is just what it holds: behin
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rkllm_mqtt.caching.ledger import Counts, Ledger
 from rkllm_mqtt.caching.shelf import MB, CacheFile, Shelf
@@ -40,8 +42,7 @@ _USELESS = 0.5
 """A load after which the library computes so much of what the file holds has helped nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Beginning:
+class Beginning(Struct, frozen=True):
     """A beginning of a prompt that could be saved."""
 
     chain: Chain

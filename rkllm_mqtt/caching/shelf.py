@@ -12,8 +12,9 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from rkllm_mqtt.caching.tracker import Restorable
 from rkllm_mqtt.core.prefix import Chain
@@ -27,8 +28,7 @@ _FILE, _NOTE, _MARK, _PART = ".kv", ".json", ".loading", ".part"
 MB = 1_000_000
 
 
-@dataclass(eq=False, slots=True)
-class CacheFile:
+class CacheFile(Struct, eq=False):
     """A prompt-cache file."""
 
     path: Path

@@ -5,8 +5,10 @@ Rule 2: another worker, an error or a batch leaves nothing that anybody could kn
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rkllm_mqtt.core.cachefacts import CacheFacts
 from rkllm_mqtt.core.kvcache import NOTHING, UNKNOWN, KvState, Match, Passed
@@ -21,16 +23,14 @@ _UNKNOWING = (EndReason.ERROR, EndReason.CONTEXT, EndReason.ADAPTER)
 """Ends behind which nobody knows what the library has kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Restorable:
+class Restorable(Struct, frozen=True):
     """What a prompt-cache file holds."""
 
     chain: Chain
     tokens: int | None = None
 
 
-@dataclass(eq=False, slots=True)
-class Tracked:
+class Tracked(Struct, eq=False):
     """A run in the worker."""
 
     run: Run
@@ -48,8 +48,7 @@ class Tracked:
     """What the cache held when it began."""
 
 
-@dataclass(frozen=True, slots=True)
-class Upcoming:
+class Upcoming(Struct, frozen=True):
     """What the KV cache will hold when the runs in the worker have ended."""
 
     text: str

@@ -12,8 +12,9 @@ import secrets
 import select
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from rkllm_mqtt.commands.client_address import BrokerAddress
 from rkllm_mqtt.commands.client_connection import Connection, ConnectionLost, Waitable
@@ -113,8 +114,7 @@ def require_online(connection: Connection, address: BrokerAddress, node: str) ->
         raise DaemonUnavailable(f"The daemon {node!r} is offline.", "`rkllm-mqtt run` starts it.")
 
 
-@dataclass(slots=True)
-class BackOff:
+class BackOff(Struct):
     """Times of attempts that lie further and further apart."""
 
     first_s: float

@@ -8,9 +8,11 @@ import os
 import urllib.parse
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rkllm_mqtt.commands.demo_note import DemoNote, note_path, read_note
 from rkllm_mqtt.commands.failure import EXIT_CONFIG, CommandFailed
@@ -28,8 +30,7 @@ _SCHEMES: Mapping[str, tuple[Transport, bool]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
+class TlsFiles(Struct, frozen=True):
     """An encrypted connection; None is the system's default."""
 
     ca_file: Path | None = None
@@ -40,8 +41,7 @@ class TlsFiles:
     """Do not check the broker's host name."""
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerAddress:
+class BrokerAddress(Struct, frozen=True):
     """Where the broker is, how we sign in, and which daemon we mean."""
 
     host: str = "127.0.0.1"

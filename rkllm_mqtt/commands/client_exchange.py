@@ -7,13 +7,13 @@ Rule 3: the final ends it; its text is the truth wherever a delta is missing.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+
+class Piece(Struct, frozen=True):
     """Text to append to what was shown."""
 
     kind: str
@@ -21,21 +21,18 @@ class Piece:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Voided:
+class Voided(Struct, frozen=True):
     """Everything shown so far is void; what is still valid follows as pieces."""
 
     restarted: bool
     """True: another attempt runs. False: the final differs from the deltas we saw."""
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(Struct, frozen=True):
     """The stage, the place in the queue or the like is another one now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Struct, frozen=True):
     """The outcome; nothing follows."""
 
     final: Mapping[str, Any]

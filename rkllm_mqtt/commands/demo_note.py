@@ -7,12 +7,13 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from msgspec import Struct
+from msgspec.structs import asdict
 
-@dataclass(frozen=True, slots=True)
-class DemoNote:
+
+class DemoNote(Struct, frozen=True):
     """Where the demo's broker is."""
 
     host: str

@@ -8,9 +8,10 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from rkllm_mqtt import __version__
 from rkllm_mqtt.commands.client_connection import Message
@@ -24,8 +25,7 @@ _SHOWN_AS_TRAFFIC = frozenset({"job_ended"})
 _LEVEL_STYLES = {"warning": ("yellow",), "error": ("red",), "critical": ("red",)}
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(Struct, frozen=True):
     """What the demo started."""
 
     broker: str

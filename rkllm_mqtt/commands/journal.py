@@ -3,9 +3,10 @@
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from msgspec import to_builtins
 
 from rkllm_mqtt.commands.failure import EXIT_JOURNAL, EXIT_USAGE, CommandFailed
 from rkllm_mqtt.commands.terminal import Terminal
@@ -78,7 +79,7 @@ def _check(path: Path, *, as_json: bool) -> int:
         found = inspect(connection, path)
     if as_json:
         members = {"journal": str(path), "ok": not found.problems, "schema_known": SCHEMA_VERSION}
-        print(json.dumps(members | asdict(found), ensure_ascii=False))
+        print(json.dumps(members | to_builtins(found), ensure_ascii=False))
     else:
         _show(path, found, Terminal(sys.stdout))
     return 1 if found.problems else 0

@@ -10,8 +10,9 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NoReturn
+
+from msgspec import Struct
 
 from rkllm_mqtt import __version__
 from rkllm_mqtt.commands.failure import EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_USAGE, CommandFailed
@@ -22,8 +23,7 @@ EXIT_BROKEN_PIPE = 141
 """As shells report a process ended by SIGPIPE."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """One word after `rkllm-mqtt`."""
 
     name: str

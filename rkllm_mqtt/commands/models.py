@@ -4,8 +4,10 @@ import json
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from rkllm_mqtt.commands.terminal import Terminal, harmless
 from rkllm_mqtt.config import Config, ModelConfig, load_config
@@ -20,8 +22,7 @@ _MOST_FOUND = 200
 _NAMES_TELL = (("-vl", "vision"), ("vision", "vision"), ("embed", "embeddings"), ("coder", "code"))
 
 
-@dataclass(frozen=True, slots=True)
-class ModelLine:
+class ModelLine(Struct, frozen=True):
     """One model as it is shown."""
 
     id: str | None

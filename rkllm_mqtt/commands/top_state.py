@@ -4,8 +4,9 @@ import json
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.commands.client_connection import Message
 
@@ -17,8 +18,7 @@ HISTORY_S = 300
 PARTS = ("status", "info", "queue", "health", "stats")
 
 
-@dataclass(slots=True)
-class TopState:
+class TopState(Struct):
     """The newest state; absent parts are empty. Times are monotonic seconds unless said otherwise."""
 
     base: str

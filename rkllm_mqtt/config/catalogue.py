@@ -4,7 +4,8 @@ Knows no files: `inventory` looks at them and puts down here what it has found.
 """
 
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rkllm_mqtt.config.models import ModelConfig
 from rkllm_mqtt.config.settings import Config
@@ -14,8 +15,7 @@ DEMO = "demo"
 """Id of the simulator's demonstration model, which is there while there is no other."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One model."""
 
     id: str
@@ -25,8 +25,7 @@ class Entry:
     """Why it cannot be loaded; None: nothing is known that speaks against it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """What has become of the models, by their ids."""
 
     added: frozenset[str]

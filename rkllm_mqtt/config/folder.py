@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import Struct, field
 from pydantic import ValidationError
 
 from rkllm_mqtt.config.catalogue import DEMO, Catalogue, Entry
@@ -20,8 +20,7 @@ Read = Mapping[Path, ModelConfig | ConfigError]
 """By model file: its settings, or why they cannot be used."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """The models of a configuration and its folder."""
 
     entries: tuple[Entry, ...]

@@ -7,8 +7,9 @@ and what decides is whether an offered tool comes out of it.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from rkllm_mqtt.content.arguments import fit_arguments
 from rkllm_mqtt.content.offer import Offer
@@ -30,8 +31,7 @@ _SEPARATED = re.compile(r"\s*([\w.\-]+)(.*)\Z", re.DOTALL)
 _ESCAPED = re.compile(r"<escape>(.*?)<escape>", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(Struct, frozen=True):
     """One call of an offered tool."""
 
     name: str

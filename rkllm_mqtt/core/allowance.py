@@ -6,7 +6,8 @@ recent one is never to anybody's loss, and a sender that invents names fills no 
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _ONE = 1 - 1e-9
 """A token, as the sum of its parts may turn out."""
@@ -21,8 +22,7 @@ _MODEST_SPENT = 3
 """Most tokens that somebody lacks who asks now and then."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(Struct, frozen=True):
     """How fast a client may ask."""
 
     per_s: float
@@ -33,8 +33,7 @@ class Rate:
     """The same while no modest client asks at the same time; not below `burst`."""
 
 
-@dataclass(slots=True)
-class Allowance:
+class Allowance(Struct):
     """What is left for one client; times in seconds of one clock that never steps back."""
 
     tokens: float

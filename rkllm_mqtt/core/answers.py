@@ -3,8 +3,10 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from rkllm_mqtt.core.errors import Fault
 
@@ -36,8 +38,7 @@ def delta(request_id: str, attempt: int, seq: int, kind: str, text: str) -> byte
     return (f'{{"id":"{request_id}","attempt":{attempt},"seq":{seq},"{kind}":{_encode_text(text)}}}').encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Tokens of one answer."""
 
     prompt_tokens: int = 0
@@ -47,8 +48,7 @@ class Usage:
     """The runtime did not say; the numbers of the prompt are then our estimate."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(Struct, frozen=True):
     """Milliseconds of one answer; None is not known (nothing ran)."""
 
     queue_ms: float = 0
@@ -62,8 +62,7 @@ class Timing:
     tokens_per_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Final:
+class Final(Struct, frozen=True):
     """The one outcome of a request."""
 
     id: str | None

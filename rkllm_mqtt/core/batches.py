@@ -7,9 +7,10 @@ is how many tokens a full batch makes in the time in which a single run makes on
 import json
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.core.chat import ChatRequest
 
@@ -43,8 +44,7 @@ def step_ms(tokens: int, generate_ms: float | None) -> float | None:
     return each if each >= _LEAST_MS else None
 
 
-@dataclass(slots=True)
-class BatchRecord:
+class BatchRecord(Struct):
     """What is known of the batches of one model with one runtime."""
 
     version: str | None = None

@@ -5,15 +5,16 @@ properties answer as if the library did what costs us most.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 _SLOW_S_PER_MB = 1 / 40
 """Of a file nobody has timed: an SD card."""
 
 
-@dataclass(frozen=True, slots=True)
-class CacheFacts:
+class CacheFacts(Struct, frozen=True):
     """Of one model with one runtime, with `keep_history` 0."""
 
     reuses_finished: bool | None = None
@@ -72,15 +73,15 @@ class CacheFacts:
     def from_json(cls, kept: Mapping[str, Any]) -> Self:
         """Take what the journal kept; what is not of its kind is unprobed."""
         known: dict[str, Any] = {}
-        for each in fields(cls):
-            value = kept.get(each.name)
+        for name in cls.__struct_fields__:
+            value = kept.get(name)
             wanted: type | tuple[type, ...] = bool
-            if each.name.endswith("_per_mb"):
+            if name.endswith("_per_mb"):
                 wanted = (int, float)
-            elif each.name in ("granularity", "bytes_per_token"):
+            elif name in ("granularity", "bytes_per_token"):
                 wanted = int
             if isinstance(value, wanted) and (wanted is bool) == isinstance(value, bool):
-                known[each.name] = value
+                known[name] = value
         return cls(**known)
 
     def _file_mb(self, tokens: int) -> float:

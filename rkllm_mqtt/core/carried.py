@@ -6,12 +6,13 @@ so that stop strings, thoughts, tool calls and repetitions go on where they were
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import asdict
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+
+class Carried(Struct, frozen=True):
     """An answer so far; everything that was published of it is in here, and stays valid."""
 
     raw: tuple[str, ...] = ()

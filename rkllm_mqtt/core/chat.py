@@ -3,8 +3,10 @@
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from rkllm_mqtt.core.topics import Mailbox
 
@@ -22,8 +24,7 @@ SAMPLING = (
 """Sampling parameters, by the names of the protocol."""
 
 
-@dataclass(frozen=True, slots=True)
-class PrefixWish:
+class PrefixWish(Struct, frozen=True):
     """What a request asks of the beginning of prompts, instead of an answer."""
 
     verb: Literal["register", "unregister", "warm"]
@@ -35,8 +36,7 @@ class PrefixWish:
     """Of a registration: how long it lives beyond its last use, seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest:
+class ChatRequest(Struct, frozen=True, kw_only=True):
     """What the slot is to do."""
 
     messages: tuple[Mapping[str, Any], ...]
@@ -83,8 +83,7 @@ class ChatRequest:
 
     def to_json(self) -> str:
         """Return the canonical JSON of this request."""
-        # Not `asdict`: its deep copy of the messages costs more than the encoding.
-        values = {name: getattr(self, name) for name in self.__slots__}
+        values = asdict(self)
         if self.prefix is not None:
             values["prefix"] = asdict(self.prefix)
         return json.dumps(values, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
@@ -100,8 +99,7 @@ class ChatRequest:
         return cls(**values)
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """Where the answers of one request go, and what is echoed on each."""
 
     mailbox: Mailbox

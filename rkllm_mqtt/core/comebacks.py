@@ -4,8 +4,9 @@ Pure, bounded: it knows hashes and counts, no texts.
 """
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.core.prefix import Chain
 
@@ -13,8 +14,7 @@ _STATES = 8
 """Conversations of a client that are remembered."""
 
 
-@dataclass(slots=True)
-class _Client:
+class _Client(Struct):
     asked: int = 0
     """Prompts after its first."""
     returned: int = 0

@@ -3,11 +3,10 @@
 Pure: the time comes in with each piece, and `due_at` says when to ask again.
 """
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """One delta to publish."""
 
     seq: int
@@ -16,8 +15,7 @@ class Piece:
     text: str
 
 
-@dataclass(slots=True)
-class Coalescer:
+class Coalescer(Struct):
     """Collects the pieces of one attempt."""
 
     interval_s: float

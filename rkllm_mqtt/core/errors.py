@@ -10,8 +10,9 @@ RkllmMqttError
 The journal's errors live beside it (`store.errors`): only the daemon's edges see them.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class Code(StrEnum):
@@ -55,8 +56,7 @@ RETRYABLE = frozenset(
 """Codes where the same request may succeed later."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """An error as it goes on the wire."""
 
     code: Code

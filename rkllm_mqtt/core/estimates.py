@@ -4,7 +4,8 @@ Pure. Estimates order work and fill `eta_s`; nothing is refused because of one b
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.core.chat import ChatRequest
 from rkllm_mqtt.core.habits import Habits
@@ -20,8 +21,7 @@ _HOPE = 0.5
 """The optimistic estimate: half of what is expected."""
 
 
-@dataclass(slots=True)
-class Estimates:
+class Estimates(Struct):
     """What is known of models and clients, as slot time."""
 
     paces: Mapping[str, Pace]

@@ -5,7 +5,8 @@ before it, for nobody can say which of ten thousand places is whose.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.core.holds import Holders, may_begin
 from rkllm_mqtt.core.job import Priority
@@ -25,8 +26,7 @@ _MOMENT_S = 1e-6
 CostOf = Callable[[Job], float]
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(Struct, frozen=True):
     """Where a waiting job stands."""
 
     place: int
@@ -34,8 +34,7 @@ class Outlook:
     begins_in_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Occupied:
+class Occupied(Struct, frozen=True):
     """What is in the slot now."""
 
     left_s: float = 0.0
@@ -54,8 +53,7 @@ class Occupied:
     """For whom."""
 
 
-@dataclass(slots=True)
-class Forecast:
+class Forecast(Struct):
     """The policy as it stands, and what is in the slot."""
 
     policy: Policy

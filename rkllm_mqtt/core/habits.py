@@ -4,14 +4,14 @@ Pure. Means over the last runs, which begin at the mean of all clients; what is 
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 _REMEMBERED_RUNS = 16
 _UNKNOWN_TOKENS = 96.0
 
 
-@dataclass(slots=True)
-class Habit:
+class Habit(Struct):
     """Two running means."""
 
     runs: int = 0
@@ -26,8 +26,7 @@ class Habit:
         self.uncached += (uncached - self.uncached) / self.runs
 
 
-@dataclass(slots=True)
-class Habits:
+class Habits(Struct):
     """The habits of all clients; one that asks for answers of different lengths has several."""
 
     remembered: int = 10_000

@@ -1,12 +1,13 @@
 """Turn what is known about the daemon into a word and its reasons."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import asdict
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+
+class Reason(Struct, frozen=True):
     """One thing that is not as it should be."""
 
     code: str

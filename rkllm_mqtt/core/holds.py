@@ -10,7 +10,8 @@ Rule 3: a class that is owed slot time ends a hold (`Reserves`).
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.waiting import Job
@@ -22,8 +23,7 @@ _LEAST_S = 0.02
 """A shorter hold is none: what comes so soon meets nothing but a run that has just begun."""
 
 
-@dataclass(slots=True)
-class _Account:
+class _Account(Struct):
     """A share of any window: half of it at once, and the other half as the window passes."""
 
     share: float
@@ -41,8 +41,7 @@ class _Account:
         self.at = max(self.at, now)
 
 
-@dataclass(slots=True)
-class Holds:
+class Holds(Struct):
     """The hold of the slot, if there is one, and the accounts that bound them."""
 
     share: float = 0.2

@@ -7,8 +7,9 @@ Source: Home Assistant 2026.10, MQTT device discovery, with the long names of it
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 PROJECT_URL = "https://github.com/rkllm-mqtt/rkllm-mqtt"
 _STALE_S = 95
@@ -19,8 +20,7 @@ _EVENT_CHARS = 4_000
 Members = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceFacts:
+class DeviceFacts(Struct, frozen=True):
     """What the discovery message tells of this node."""
 
     base: str

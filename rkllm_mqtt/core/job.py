@@ -1,8 +1,9 @@
 """What was promised: a job, its states, and the only ways between them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+
+from msgspec import Struct
 
 
 class Priority(IntEnum):
@@ -88,8 +89,7 @@ def after(state: JobState, event: JobEvent) -> JobState:
         raise IllegalTransition(state, event) from None
 
 
-@dataclass(frozen=True, slots=True)
-class JobRecord:
+class JobRecord(Struct, frozen=True):
     """One row of the journal."""
 
     seq: int

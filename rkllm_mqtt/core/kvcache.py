@@ -6,14 +6,14 @@ Rule 1: `known` is what can be built on: what is unprobed does not count.
 Rule 2: `likely` is what explains a figure of the runtime: only what is known to be wrong does not count.
 """
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rkllm_mqtt.core.cachefacts import CacheFacts
 from rkllm_mqtt.core.prefix import Chain
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(Struct, frozen=True):
     """How much of a prompt is not computed again, characters of its beginning."""
 
     known: int = 0
@@ -25,8 +25,7 @@ class Match:
 NOTHING = Match()
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(Struct, frozen=True):
     """A run that has left the library, without an error."""
 
     chain: Chain
@@ -44,8 +43,7 @@ class Passed:
     """A prompt-cache file was not loaded: nobody knows what the attempt has left."""
 
 
-@dataclass(frozen=True, slots=True)
-class KvState:
+class KvState(Struct, frozen=True):
     """The KV cache, and the prompt-cache file that is loaded beside it."""
 
     held: Chain | None = None

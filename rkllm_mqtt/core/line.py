@@ -11,8 +11,9 @@ Rule 3: within a client the order of acceptance holds.
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import islice
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.core.waiting import Job
 
@@ -35,8 +36,7 @@ def _exact(seconds: float) -> float:
     return round(seconds * _EXACT) / _EXACT
 
 
-@dataclass(slots=True)
-class ClientQueue:
+class ClientQueue(Struct):
     """What one client has waiting in one class; never empty while it is in the line."""
 
     client: str
@@ -87,8 +87,7 @@ class ClientQueue:
         return self.passes + job.passes, self.passed_s + job.passed_s
 
 
-@dataclass(slots=True)
-class Line:
+class Line(Struct):
     """One class."""
 
     remembered: int = 10_000

@@ -4,7 +4,8 @@ Pure. Gaps are seconds from an answer with tool calls to the client's next reque
 """
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 _KEPT = 12
 _TRIES = 3
@@ -17,8 +18,7 @@ _FORGOTTEN_S = 60.0
 """Who comes so late does not come back for its tools."""
 
 
-@dataclass(slots=True)
-class Habit:
+class Habit(Struct):
     """The last gaps of a client."""
 
     gaps_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
@@ -37,8 +37,7 @@ class Habit:
         return min(most_s, covered * _MARGIN + _MARGIN_S)
 
 
-@dataclass(slots=True)
-class Lingers:
+class Lingers(Struct):
     """The habits of all clients."""
 
     most_s: float = 1.0

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.core.errors import Code
 from rkllm_mqtt.core.policy import Policy
@@ -11,8 +12,7 @@ from rkllm_mqtt.core.queue import WaitingJobs
 from rkllm_mqtt.core.waiting import Job
 
 
-@dataclass(slots=True)
-class LiveJobs:
+class LiveJobs(Struct):
     """Waiting jobs, held ones, and those in the slot; every unfinished job is in exactly one of the three."""
 
     policy: Policy = field(default_factory=Policy)
@@ -153,8 +153,7 @@ def _talk_of(job: Job) -> tuple[str, str, str]:
     return target, client, job.request.conversation or ""
 
 
-@dataclass(slots=True)
-class Counters:
+class Counters(Struct):
     """Totals since the start of the daemon."""
 
     accepted: int = 0

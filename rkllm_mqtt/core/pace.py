@@ -4,7 +4,8 @@ Pure. Estimates only: they set the clocks that watch a run and fill `eta_s`, and
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.core.rates import Rates
 from rkllm_mqtt.core.seeds import seed_of
@@ -22,8 +23,7 @@ def _blend(old: float | None, new: float) -> float:
     return new if old is None else old + _WEIGHT * (new - old)
 
 
-@dataclass(slots=True)
-class Pace:
+class Pace(Struct):
     """What the runs of one model have taught so far."""
 
     prefill_ms_per_token: float | None = None

@@ -14,7 +14,8 @@ Rule 7: making a prefix ready is work for a question to come: a question that is
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.core.holds import Holders, Holds, may_begin
 from rkllm_mqtt.core.job import Priority
@@ -30,8 +31,7 @@ Saving = Callable[[Job], float]
 """Slot time that a job saves because of what is in the KV cache now, seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """The numbers of the policy."""
 
     window_s: float = 600.0
@@ -56,27 +56,33 @@ class Rules:
     """Part of any window for which holds may keep others waiting."""
 
 
-@dataclass(slots=True)
+_DEFAULTS = Rules()
+
+
 class Policy:
     """The order of the slot, and the accounts that it rests on."""
 
-    rules: Rules = field(default_factory=Rules)
-    waiting: WaitingJobs = field(default_factory=WaitingJobs)
-    reserves: Reserves = field(init=False)
-    tenancy: Tenancy = field(init=False)
-    holds: Holds = field(init=False)
-    running: Job | None = None
-    """The job that computes now."""
-    note: Note | None = None
-    """Takes every event and decision, so that a trace of them can be played again."""
-    _choices: list[int] = field(default_factory=lambda: [0] * len(Priority))
-    """Choices of each class since it last took its oldest job."""
-    _numbered: int = 0
+    def __init__(
+        self, rules: Rules = _DEFAULTS, waiting: WaitingJobs | None = None, *, note: Note | None = None
+    ) -> None:
+        """Start with nothing running and no account used.
 
-    def __post_init__(self) -> None:
-        self.reserves = Reserves(self.rules.window_s, self.rules.shares)
-        self.tenancy = Tenancy(self.rules.terms)
-        self.holds = Holds(self.rules.hold_share, self.rules.window_s)
+        Args:
+            rules: What decides.
+            waiting: The jobs that wait; None: there are none yet.
+            note: Takes every event and decision, so that a trace of them can be played again.
+        """
+        self.rules = rules
+        self.waiting = WaitingJobs() if waiting is None else waiting
+        self.reserves = Reserves(rules.window_s, rules.shares)
+        self.tenancy = Tenancy(rules.terms)
+        self.holds = Holds(rules.hold_share, rules.window_s)
+        self.running: Job | None = None
+        """The job that computes now."""
+        self.note = note
+        self._choices = [0] * len(Priority)
+        """Choices of each class since it last took its oldest job."""
+        self._numbered = 0
 
     # what happens
 

@@ -9,8 +9,9 @@ Rule 2: per client and in all they are bounded; the one that nobody used for lon
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.core.chat import ChatRequest
 
@@ -25,8 +26,7 @@ _UNKNOWN_PER_HOUR = 1.0
 Change = Literal["registered", "unchanged", "removed", "absent"]
 
 
-@dataclass(slots=True)
-class Uses:
+class Uses(Struct):
     """How often a prefix is used, by hour of the day."""
 
     hours: list[float] = field(default_factory=lambda: [0.0] * _HOURS)
@@ -76,8 +76,7 @@ class Uses:
             return cls()
 
 
-@dataclass(slots=True, eq=False)
-class Prefix:
+class Prefix(Struct, eq=False):
     """A registered prefix. Identity counts, not value."""
 
     client: str
@@ -112,8 +111,7 @@ class Prefix:
         )
 
 
-@dataclass(slots=True)
-class Prefixes:
+class Prefixes(Struct):
     """All registered prefixes."""
 
     most: int = 64

@@ -6,9 +6,10 @@ two prompts part in the middle of the older one, where no token can merge over i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import gcd
 from typing import Any
+
+from msgspec import Struct
 
 from rkllm_mqtt.core.cachefacts import CacheFacts
 
@@ -32,8 +33,7 @@ _NEED_REUSE = ("generated", "files")
 _OF_FILES: Mapping[str, Any] = dict.fromkeys(("load_s_per_mb", "save_s_per_mb", "bytes_per_token"))
 
 
-@dataclass(frozen=True, slots=True)
-class Computed:
+class Computed(Struct, frozen=True):
     """What one run told."""
 
     tokens: int | None

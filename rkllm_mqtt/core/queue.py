@@ -2,7 +2,6 @@
 
 from bisect import insort
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 from rkllm_mqtt.core.job import Priority
@@ -10,17 +9,17 @@ from rkllm_mqtt.core.line import Key, Line
 from rkllm_mqtt.core.waiting import Job
 
 
-@dataclass(slots=True)
 class WaitingJobs:
     """Waiting jobs by class."""
 
-    remembered: int = 10_000
-    """Clients without a waiting job whose slot time is kept, in each class."""
-    lines: dict[Priority, Line] = field(init=False)
-    _by_client: dict[str, int] = field(default_factory=dict)
+    def __init__(self, remembered: int = 10_000) -> None:
+        """Start without any.
 
-    def __post_init__(self) -> None:
-        self.lines = {priority: Line(self.remembered) for priority in Priority}
+        Args:
+            remembered: Clients without a waiting job whose slot time is kept, in each class.
+        """
+        self.lines = {priority: Line(remembered) for priority in Priority}
+        self._by_client: dict[str, int] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self.lines.values()))

@@ -10,9 +10,10 @@ Rule 3: old runs are forgotten, so that a hotter or a mended board is learned ag
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.core.seeds import Seed
 
@@ -34,8 +35,7 @@ _DOUBT = 2
 Vector = tuple[float, float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Prefill:
+class Prefill(Struct, frozen=True):
     """What one run showed of the time to the first token."""
 
     cached: int
@@ -48,8 +48,7 @@ class Prefill:
         return 1.0, float(self.uncached), self.uncached * (self.cached + self.uncached / 2)
 
 
-@dataclass(slots=True)
-class Rates:
+class Rates(Struct):
     """The speed of one model, seeded and then learned."""
 
     seed: Seed

@@ -7,14 +7,14 @@ has the same name, and the journal knows its name.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _MOST = 100_000
 """Times looked at in one go: a schedule of each second within a day of grace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(Struct, frozen=True):
     """What is to be done now."""
 
     times: tuple[float, ...]
@@ -25,8 +25,7 @@ class Due:
     """Times within the grace that are not asked for, because a newer one is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recurrence:
+class Recurrence(Struct, frozen=True):
     """When a prompt is asked."""
 
     name: str

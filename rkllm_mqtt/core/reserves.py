@@ -11,7 +11,8 @@ Rule 4: who had more than its share keeps but a moment of it as a disadvantage: 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.core.job import Priority
 
@@ -22,8 +23,7 @@ _AT_RISK_PART = 1 / 10
 _CREDIT_PART = 1 / 30
 
 
-@dataclass(slots=True)
-class Reserves:
+class Reserves(Struct):
     """The debts of the classes, seconds of slot time."""
 
     window_s: float = 600.0

@@ -3,7 +3,7 @@
 Pure. Told as what computing everything would have taken, at the learned speed, less what it took.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from rkllm_mqtt.core.rates import Rates
 
@@ -11,8 +11,7 @@ _LEAST_TOKENS = 16
 """Fewer are the header of a template, which all prompts have in common."""
 
 
-@dataclass(slots=True)
-class Savings:
+class Savings(Struct):
     """Totals since the start of the daemon."""
 
     runs: int = 0

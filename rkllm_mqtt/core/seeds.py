@@ -5,7 +5,8 @@ the first token and the tokens per second; how both grow with the context is ass
 """
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _TABLE_PROMPT = 128
 _FAR = 4096
@@ -37,8 +38,7 @@ _USUAL = (378.31, 16.69)
 """Qwen2.5 1.5B, for a model that the table does not know."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seed:
+class Seed(Struct, frozen=True):
     """The rates of a model as believed; milliseconds, tokens."""
 
     floor_ms: float

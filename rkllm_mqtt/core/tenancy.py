@@ -7,14 +7,13 @@ Rule 2: the pinned model, the voice's, is not taken away before its interactive 
 Rule 3: nobody waits for ever: a stint ends, and in the end also a pinned model gives way between two jobs.
 """
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.waiting import Job
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(Struct, frozen=True):
     """The numbers."""
 
     stint_loads: float = 3.0
@@ -29,8 +28,7 @@ class Terms:
     """A job that has waited so long gets its model also without that silence."""
 
 
-@dataclass(slots=True)
-class Tenancy:
+class Tenancy(Struct):
     """The model in the slot."""
 
     terms: Terms = field(default_factory=Terms)

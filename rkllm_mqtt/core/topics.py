@@ -6,8 +6,9 @@ Rule 2: every publish of the daemon passes `Topics.may_publish`.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 _CLIENT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -37,8 +38,7 @@ class Verb(StrEnum):
     CANCEL = "cancel"
 
 
-@dataclass(frozen=True, slots=True)
-class Mailbox:
+class Mailbox(Struct, frozen=True):
     """The topics of one client under one target."""
 
     base: str
@@ -55,8 +55,7 @@ class Mailbox:
         return f"{self.prefix}/{kind}/{request_id}" if request_id else f"{self.prefix}/{kind}"
 
 
-@dataclass(frozen=True, slots=True)
-class ClientTopic:
+class ClientTopic(Struct, frozen=True):
     """A request or a cancel."""
 
     mailbox: Mailbox
@@ -67,8 +66,7 @@ class ClientTopic:
     """Why the levels after the verb cannot be used; the id is None then."""
 
 
-@dataclass(frozen=True, slots=True)
-class AdminTopic:
+class AdminTopic(Struct, frozen=True):
     """An administrator's command."""
 
     command: str
@@ -85,8 +83,7 @@ class HomeAssistantStatus:
 Incoming = ClientTopic | AdminTopic | OwnStatus | HomeAssistantStatus
 
 
-@dataclass(frozen=True, slots=True)
-class Topics:
+class Topics(Struct, frozen=True):
     """The tree of one node."""
 
     base: str

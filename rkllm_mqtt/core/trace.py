@@ -5,8 +5,10 @@ Pure. A line is a JSON array: what happened, when, and what it was about. No pro
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rkllm_mqtt.core.chat import Address, ChatRequest, PrefixWish
 from rkllm_mqtt.core.job import Priority
@@ -17,8 +19,7 @@ from rkllm_mqtt.core.waiting import Job
 _NOTHING = ChatRequest(messages=({"role": "user", "content": ""},), model="", max_tokens=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Divergence:
+class Divergence(Struct, frozen=True):
     """A decision that came out differently."""
 
     line: int

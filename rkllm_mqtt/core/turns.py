@@ -5,14 +5,14 @@ and what they said belong to it, and none of them makes sense without the others
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 Message = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Fitted:
+class Fitted(Struct, frozen=True):
     """A conversation that fits."""
 
     messages: tuple[Message, ...]

@@ -3,14 +3,14 @@
 Pure: how the run ended goes in; the end of the job, another attempt, or a return to the queue comes out.
 """
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rkllm_mqtt.core.errors import Code, Fault
 from rkllm_mqtt.core.job import JobEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """The job ends so."""
 
     event: JobEvent
@@ -18,28 +18,24 @@ class Ended:
     fault: Fault | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Struct, frozen=True):
     """The run is void through a fault of the slot; `after_slot_lost` says what follows."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class PutBack:
+class PutBack(Struct, frozen=True):
     """The run never began, or the daemon is stopping: the job waits again and loses nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Preempted:
+class Preempted(Struct, frozen=True):
     """The run gave way to another: the job waits again and goes on where it was."""
 
 
 Verdict = Ended | Lost | PutBack | Preempted
 
 
-@dataclass(frozen=True, slots=True)
-class RunFacts:
+class RunFacts(Struct, frozen=True):
     """How a run ended, in words of no other layer."""
 
     reason: str
@@ -61,8 +57,7 @@ class RunFacts:
     """It only makes a prefix ready: whoever comes before it was done, comes for that."""
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(Struct, frozen=True):
     """The answer has not the asked shape: one more run is to correct it."""
 
     problem: str
@@ -159,13 +154,11 @@ def judge(run: RunFacts) -> Verdict:
     return Lost(run.stalled or run.message or "the run was aborted")
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Struct, frozen=True):
     """The job runs again."""
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(Struct, frozen=True):
     """The job ends with this fault."""
 
     fault: Fault

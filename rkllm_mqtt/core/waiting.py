@@ -1,16 +1,16 @@
 """A job that lives: it waits for the slot or is in it; the journal holds the same on disk."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from rkllm_mqtt.core.carried import Carried
 from rkllm_mqtt.core.chat import Address, ChatRequest
 from rkllm_mqtt.core.job import Priority
 
 
-@dataclass(slots=True, eq=False)
-class Job:
+class Job(Struct, eq=False):
     """A live job: waiting, staged or running. Identity counts, not value."""
 
     seq: int

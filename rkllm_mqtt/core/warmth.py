@@ -10,7 +10,8 @@ Rule 3: a beginning that nobody has registered is found when several requests sh
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.core.prefix import Chain
 from rkllm_mqtt.core.prefixes import Uses
@@ -21,8 +22,7 @@ _LEAST_S = 0.05
 """Expected saving that is worth a run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A beginning of prompts."""
 
     name: str
@@ -49,8 +49,7 @@ def next_to_warm(candidates: Sequence[Candidate]) -> Candidate | None:
     return best if worth_s - there_s >= _LEAST_S and worth_s >= _CLEARLY * there_s else None
 
 
-@dataclass(slots=True)
-class Budget:
+class Budget(Struct):
     """Seconds of slot time that may be spent in idle time, as a bucket that fills."""
 
     share: float = 0.25
@@ -70,8 +69,7 @@ class Budget:
         self.left_s -= seconds
 
 
-@dataclass(eq=False, slots=True)
-class Sighted:
+class Sighted(Struct, eq=False):
     """A beginning that requests have in common."""
 
     client: str
@@ -84,8 +82,7 @@ class Sighted:
     count: int = 0
 
 
-@dataclass(slots=True)
-class Sightings:
+class Sightings(Struct):
     """The latest prompts, and what they have in common with others before them."""
 
     prompts: int = 8

@@ -5,7 +5,8 @@ expected to bring more than it costs.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rkllm_mqtt.core.rates import Rates
 
@@ -23,8 +24,7 @@ Seconds = Callable[[int], float]
 """The seconds that so many tokens take."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What a save costs, and what it is expected to bring, seconds."""
 
     cost_s: float

@@ -1,7 +1,8 @@
 """Clocks of the board: NPU and memory from devfreq, CPU clusters from cpufreq."""
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from rkllm_mqtt.host.kernelfile import names_in, read_int, read_text
 
@@ -11,8 +12,7 @@ KNOWN_NPUS = ("fdab0000.npu", "27700000.npu")
 """devfreq names of RK3588 and RK3576; any other name that ends in `.npu` is taken as well."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(Struct, frozen=True):
     """One clock domain. Frequencies in MHz, None when the kernel does not tell."""
 
     name: str
@@ -27,8 +27,7 @@ class Clock:
     """Rising; empty when the kernel does not list them."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClockSource:
+class ClockSource(Struct, frozen=True):
     """Where one clock is read, with the part that never changes."""
 
     name: str

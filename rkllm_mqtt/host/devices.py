@@ -4,14 +4,14 @@ import grp
 import os
 import pwd
 import stat
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from rkllm_mqtt.host.kernelfile import names_in, read_text
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceNode:
+class DeviceNode(Struct, frozen=True):
     """One node under /dev."""
 
     path: str
@@ -26,8 +26,7 @@ class DeviceNode:
     """The node's group, joining which gives access as a rule."""
 
 
-@dataclass(frozen=True, slots=True)
-class NpuDevices:
+class NpuDevices(Struct, frozen=True):
     """Every node that matters to the NPU; empty tuples on a machine without one."""
 
     npu: tuple[DeviceNode, ...]

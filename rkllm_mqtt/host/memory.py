@@ -1,8 +1,9 @@
 """Memory of the board and of one process, in MB of 1,048,576 bytes."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from rkllm_mqtt.host.kernelfile import read_text
 
@@ -10,8 +11,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 MB = 1_048_576
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Struct, frozen=True):
     """The board's memory; None where the kernel does not tell."""
 
     total_mb: int | None

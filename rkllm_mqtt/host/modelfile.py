@@ -7,8 +7,10 @@ Rule 2: a problem is `certain` only when the runtime cannot possibly load the fi
 import os
 import re
 import stat
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rkllm_mqtt.core.errors import Code, Fault
 from rkllm_mqtt.host.modelkind import HEAD_BYTES, ModelKind, ModelProblem, recognise
@@ -23,8 +25,7 @@ _PLATFORM = re.compile(r"(?<![a-z0-9])(rk\d{4}|rv\d{4}b?)(?![0-9])", re.IGNORECA
 _SIMULATOR_KEY = re.compile(r"^([a-z_]+)\s*:\s*(.*?)\s*$")
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFile:
+class ModelFile(Struct, frozen=True):
     """One inspected file."""
 
     path: Path

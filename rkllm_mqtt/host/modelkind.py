@@ -1,7 +1,8 @@
 """Recognise a model file by its first bytes, and the files that people put in its place by mistake."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 HEAD_BYTES = 65_536
 
@@ -23,8 +24,7 @@ class ModelKind(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelProblem:
+class ModelProblem(Struct, frozen=True):
     """One thing that is wrong with a file."""
 
     code: str

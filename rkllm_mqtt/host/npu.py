@@ -5,8 +5,9 @@ Rule 2: `BoardReader.read` is called every few seconds by the health topic and t
 paths are searched once and only values are read again.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from rkllm_mqtt.host import clocks, devicetree, rknpu
 from rkllm_mqtt.host.clocks import Clock, ClockSource
@@ -19,8 +20,7 @@ SEARCH_EVERY = 64
 """Reads after which the paths are searched again, to notice a driver that was loaded later."""
 
 
-@dataclass(frozen=True, slots=True)
-class BoardReadings:
+class BoardReadings(Struct, frozen=True):
     """The board at one moment."""
 
     board_name: str | None
@@ -61,8 +61,7 @@ class BoardReadings:
         return facts
 
 
-@dataclass(frozen=True, slots=True)
-class BoardSources:
+class BoardSources(Struct, frozen=True):
     """Where the readings of this board are, and the facts that do not change while it runs."""
 
     board_name: str | None

@@ -1,15 +1,15 @@
 """Temperatures from the kernel's thermal zones."""
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from rkllm_mqtt.host.kernelfile import names_in, read_int, read_text
 
 THERMAL = "sys/class/thermal"
 
 
-@dataclass(frozen=True, slots=True)
-class ThermalZones:
+class ThermalZones(Struct, frozen=True):
     """The `temp` files of the zones that are read; None for a zone that the board does not have."""
 
     npu: str | None

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rkllm_mqtt.core.chat import Address, ChatRequest
 from rkllm_mqtt.core.errors import Fault
@@ -12,8 +13,7 @@ from rkllm_mqtt.intake.quota import Frees
 from rkllm_mqtt.mqtt.messages import Inbound, Outbound
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbours:
+class Neighbours(Struct, frozen=True):
     """Calls to the session, the dispatcher, the outbox and the gate."""
 
     ack: Callable[[Inbound], None]

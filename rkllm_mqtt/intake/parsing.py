@@ -5,9 +5,11 @@ Knows nothing of queues or brokers: bytes and settings in, values or a RequestEr
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rkllm_mqtt.config import ClientConfig, Config, ModelConfig
 from rkllm_mqtt.config.catalogue import Catalogue
@@ -29,8 +31,7 @@ _BOM = b"\xef\xbb\xbf"
 _PRIORITIES = {priority.label: priority for priority in Priority}
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(Struct, frozen=True):
     """A request that can be queued."""
 
     request: ChatRequest

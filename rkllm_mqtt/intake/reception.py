@@ -9,8 +9,10 @@ import asyncio
 import hashlib
 import time
 import uuid
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.core.chat import Address
@@ -39,8 +41,7 @@ _ECHO_BYTES = 1024
 """CorrelationData and `x-` user properties together: they are stored and sent with every answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
+class _Question(Struct, frozen=True):
     """A request that the journal was asked to store."""
 
     job: Job

@@ -10,13 +10,13 @@ of its request, else a crash in between would lose both.
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rkllm_mqtt.mqtt.messages import Inbound
 
 
-@dataclass(slots=True)
-class _Unacked:
+class _Unacked(Struct):
     inbound: Inbound
     fence: int | None = None
     """Publishes with a lower ordinal have to be on their way first; None: not acknowledged yet."""

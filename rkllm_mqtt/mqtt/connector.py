@@ -6,7 +6,8 @@ Rule 2: that the broker has forgotten our session is told before any message of 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rkllm_mqtt.config import MqttConfig
 from rkllm_mqtt.logs import get_logger
@@ -27,8 +28,7 @@ LEAVE_S = 1.0
 """Longest wait for the broker to close after DISCONNECT."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(Struct, frozen=True):
     """Who is told what, always outside of paho."""
 
     message: Callable[[Inbound], None]

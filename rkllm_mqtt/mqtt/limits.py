@@ -1,8 +1,8 @@
 """What the broker grants in its CONNACK."""
 
-from dataclasses import dataclass
 from typing import Self
 
+from msgspec import Struct
 from paho.mqtt.properties import Properties
 
 from rkllm_mqtt.mqtt.packets import LARGEST_PACKET_BYTES
@@ -11,8 +11,7 @@ RECEIVE_MAXIMUM = 65_535
 """What a broker takes that names no limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerLimits:
+class BrokerLimits(Struct, frozen=True):
     """Limits of one connection; the defaults are the protocol's, for a broker that is silent."""
 
     session_present: bool = False

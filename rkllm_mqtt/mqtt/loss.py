@@ -3,14 +3,14 @@
 import os
 import socket
 import ssl
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 UNSUPPORTED_VERSION = 0x84
 SESSION_TAKEN_OVER = 0x8E
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
+class Loss(Struct, frozen=True):
     """How a connection, or an attempt at one, ended."""
 
     reason: str

@@ -1,8 +1,9 @@
 """What goes over the broker: messages in and out, subscriptions, and what became of a publish."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 
 class PublishDenied(ValueError):
@@ -13,8 +14,7 @@ class PublishDenied(ValueError):
         self.topic = topic
 
 
-@dataclass(frozen=True, slots=True)
-class Inbound:
+class Inbound(Struct, frozen=True):
     """A PUBLISH that the broker delivered; the MQTT 5 properties are None or empty on 3.1.1."""
 
     topic: str
@@ -38,8 +38,7 @@ class Inbound:
     """Token of the broker's session; equal (session, mid, topic, payload) with `dup` is a redelivery."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outbound:
+class Outbound(Struct, frozen=True):
     """A PUBLISH of ours; the MQTT 5 properties are left out on 3.1.1."""
 
     topic: str
@@ -84,8 +83,7 @@ def outcome_of_puback(reason_code: int) -> PublishOutcome:
     return PUBACK_REFUSALS.get(reason_code, PublishOutcome.RETRY)
 
 
-@dataclass(frozen=True, slots=True)
-class Subscription:
+class Subscription(Struct, frozen=True):
     """A topic filter that we ask for; stored retained messages are not wanted where MQTT 5 lets us say so."""
 
     topic_filter: str
@@ -104,8 +102,7 @@ class Subscription:
         return self.topic_filter.startswith("$share/")
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(Struct, frozen=True):
     """What the broker granted, told once all subscriptions are answered."""
 
     protocol: str

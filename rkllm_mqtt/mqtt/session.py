@@ -8,7 +8,8 @@ Rule 2: QoS 1 messages outlive connections and sessions; QoS 0 ones are dropped 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from rkllm_mqtt.config import MqttConfig
 from rkllm_mqtt.logs import get_logger

@@ -10,7 +10,8 @@ sent alone once connections have ended right behind what was sent.
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from rkllm_mqtt.mqtt.messages import Outbound, PublishOutcome
 
@@ -24,14 +25,13 @@ STRIKES = 3
 """So many such losses in a row with one message alone under way, and it is given up."""
 
 
-@dataclass(slots=True)
-class Pending:
+class Pending(Struct):
     """A message that waits for its outcome."""
 
     ordinal: int
     """Position among all messages ever submitted, from 0."""
     message: Outbound
-    outcome: asyncio.Future[PublishOutcome] = field(repr=False)
+    outcome: asyncio.Future[PublishOutcome]
     sent_at: float = 0.0
     """When it was sent last; seconds of the caller's clock."""
     strikes: int = 0

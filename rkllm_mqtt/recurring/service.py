@@ -9,9 +9,10 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct
 
 from rkllm_mqtt.config.schedules import ScheduleConfig
 from rkllm_mqtt.core.answers import encode
@@ -37,8 +38,7 @@ Submit = Callable[[Inbound, ClientTopic, bool], Awaitable[Fault | None]]
 """Takes a request as if the broker had sent it; the flag asks for bare text. Returns why it was refused."""
 
 
-@dataclass(slots=True)
-class _Plan:
+class _Plan(Struct):
     """One schedule and where it stands."""
 
     config: ScheduleConfig

@@ -4,7 +4,8 @@ Rule: it ends where a message begins, since tokens never join over a special tok
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from .renderer import Rendered
 

@@ -11,9 +11,10 @@ import os
 import resource
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
+
+from msgspec.structs import asdict
 
 from .errors import RenderError
 from .renderer import Renderer

@@ -10,10 +10,10 @@ Rule 3: one turn more leaves the earlier prompt as the beginning of the new one,
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError
+from msgspec import Struct
 
 from rkllm_mqtt.content.dialects import begun_call
 
@@ -40,8 +40,7 @@ MAX_CHARS = 4_000_000
 _TOOL_TEMPLATE = " (tools)"
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(Struct, frozen=True):
     """A prompt, and what the reader of its answer has to know."""
 
     text: str

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.content.dialects import Dialect, dialect_of
 
@@ -14,8 +15,7 @@ from .markers import CALL_MARKERS, TURN_ENDS, TURN_STARTS
 MAX_FILE_BYTES = 16 * 1024 * 1024  # the largest tokenizer_config.json in use (Gemma 3) has 1.2 MB
 
 
-@dataclass(frozen=True, slots=True)
-class ChatTemplate:
+class ChatTemplate(Struct, frozen=True):
     """The text of a template and what belongs to it."""
 
     label: str

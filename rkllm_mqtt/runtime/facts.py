@@ -1,7 +1,8 @@
 """What is known of the library and the model in the slot."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.runtime.process import WorkerProcess
 
@@ -9,8 +10,7 @@ Stamp = tuple[tuple[int, int, int], ...]
 """Time of change, size and number of some files."""
 
 
-@dataclass(slots=True)
-class SlotFacts:
+class SlotFacts(Struct):
     """Kept when the worker is gone."""
 
     version: str | None = None

@@ -9,8 +9,9 @@ Each run has a generation number, and a frame of a generation that has ended is 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 
@@ -29,8 +30,7 @@ def encode_frame(frame: Frame) -> bytes:
     return _ENCODE(frame).encode("utf-8") + b"\n"
 
 
-@dataclass(slots=True)
-class FrameReader:
+class FrameReader(Struct):
     """Cut a stream of bytes into frames."""
 
     _held: bytearray = field(default_factory=bytearray)

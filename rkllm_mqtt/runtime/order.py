@@ -1,9 +1,11 @@
 """What the daemon asks of the worker: load this, run that; plain values that become frames."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field, to_builtins
+from msgspec.structs import asdict
 
 from rkllm_mqtt.config import Config, ModelConfig
 
@@ -20,8 +22,7 @@ DEMO_CONTEXT_TOKENS = 4096
 """Window of the simulator's demonstration model."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoadOrder:
+class LoadOrder(Struct, frozen=True):
     """The first frame of a worker: which library, which model, how."""
 
     library: str | None
@@ -43,8 +44,7 @@ class LoadOrder:
         return {"op": "load", **asdict(self)}
 
 
-@dataclass(frozen=True, slots=True)
-class CallOrder:
+class CallOrder(Struct, frozen=True):
     """How the tool calls of an answer are found."""
 
     tools: Mapping[str, Mapping[str, Any]]
@@ -55,8 +55,7 @@ class CallOrder:
     """The first call ends the run."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoraOrder:
+class LoraOrder(Struct, frozen=True):
     """The adapter that a run is computed with; the worker loads it when it has not."""
 
     id: str
@@ -64,8 +63,7 @@ class LoraOrder:
     scale: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkOrder:
+class ChunkOrder(Struct, frozen=True):
     """How a long prompt is computed in pieces, between which the run can give way."""
 
     start: int
@@ -78,8 +76,7 @@ class ChunkOrder:
     """Strings that begin a message."""
 
 
-@dataclass(frozen=True, slots=True)
-class OptionOrder:
+class OptionOrder(Struct, frozen=True):
     """One option that the model is to weigh."""
 
     text: str
@@ -89,8 +86,7 @@ class OptionOrder:
     """The prompt that makes the model repeat it, where they are not."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadoutOrder:
+class ReadoutOrder(Struct, frozen=True):
     """Numbers that are read out of the model instead of an answer: of options, or of texts."""
 
     options: tuple[OptionOrder, ...] = ()
@@ -98,8 +94,7 @@ class ReadoutOrder:
     pooling: str = "mean"
 
 
-@dataclass(frozen=True, slots=True)
-class RunOrder:
+class RunOrder(Struct, frozen=True):
     """One run of the slot."""
 
     prompt: str
@@ -160,7 +155,7 @@ class RunOrder:
             "prime": self.prime,
             "restore": self.restore,
             "save": self.save,
-            "readout": None if self.readout is None else asdict(self.readout),
+            "readout": None if self.readout is None else to_builtins(self.readout),
         }
 
 
@@ -184,8 +179,7 @@ def prime_order(
     return RunOrder(prompt, 1, chunks=chunks, lora=lora, prime=True, restore=restore, save=save)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeOrder(RunOrder):
+class ProbeOrder(RunOrder, frozen=True, kw_only=True):
     """One step of a probe: runs of its own, and no answer."""
 
     prompt: str = ""

@@ -7,7 +7,8 @@ A line that is not known to be a log line is never logged: it may hold a part of
 import re
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 _LINE = re.compile(r"^([IWE]) (rkllm|RKNN):\s*(.*)$")
 # We set the raw template on purpose, and this is what the library says to it each time.
@@ -41,8 +42,7 @@ _HINTS = (
 _MAX_LINE = 4096
 
 
-@dataclass(slots=True)
-class LibraryOutput:
+class LibraryOutput(Struct):
     """The output of one worker process."""
 
     log: Callable[[str, str], None]

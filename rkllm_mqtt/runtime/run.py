@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 from rkllm_mqtt.core.cachefacts import CacheFacts
 from rkllm_mqtt.core.errors import SlotLost
@@ -43,8 +44,7 @@ _LATE_S = 0.5
 before it has read what came meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunEnd:
+class RunEnd(Struct, frozen=True):
     """What the worker said at the end of a run."""
 
     reason: EndReason
@@ -117,8 +117,7 @@ class RunEnd:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(Struct, frozen=True):
     """What became of the load of a prompt-cache file."""
 
     ok: bool
@@ -137,8 +136,7 @@ class Restored:
         return cls(frame["ok"] is True, ms, str(frame.get("message", "")))
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(Struct, frozen=True):
     """The clocks of a run, seconds."""
 
     silence_s: float

@@ -3,15 +3,14 @@
 Pure.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 _FREE_RESTARTS = 3
 _FIRST_PAUSE_S = 0.5
 _DOUBLINGS = 16
 
 
-@dataclass(slots=True)
-class Setbacks:
+class Setbacks(Struct):
     """Since the last run that ended as it should."""
 
     losses: int = 0

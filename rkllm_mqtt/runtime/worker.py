@@ -15,7 +15,8 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -239,9 +240,8 @@ def _demo_model() -> Path:
     return simulator.demo_model()
 
 
-def _flags(capabilities: object) -> dict[str, bool]:
-    fields: Mapping[str, Any] = getattr(capabilities, "__dataclass_fields__", {})
-    return {name: getattr(capabilities, name) for name in fields}
+def _flags(capabilities: rkllmrt.Capabilities) -> dict[str, bool]:
+    return {flag.name: getattr(capabilities, flag.name) for flag in fields(capabilities)}
 
 
 def _raise_open_files() -> None:

@@ -1,14 +1,14 @@
 """Take a job in exactly once: by its id, or by how its id-less message arrived."""
 
 import sqlite3
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rkllm_mqtt.core.job import Delivery, JobRecord, JobState, Priority
 from rkllm_mqtt.store import jobs
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
+class NewJob(Struct, frozen=True):
     """A valid request that is not stored yet; the fields are those of `JobRecord`."""
 
     target: str
@@ -23,8 +23,7 @@ class NewJob:
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Struct, frozen=True):
     """How a message without an id of its own arrived."""
 
     session: str
@@ -37,8 +36,7 @@ class Receipt:
     """The DUP flag. Without it an equal receipt is another message, and never matches."""
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(Struct, frozen=True):
     """What the journal holds after the question: a known job, a fresh one, or nothing."""
 
     known: JobRecord | None

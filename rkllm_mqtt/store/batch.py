@@ -3,8 +3,9 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from rkllm_mqtt.store.clock import Checkpoint, save_checkpoint
 from rkllm_mqtt.store.errors import from_sqlite
@@ -15,8 +16,7 @@ Operation = Callable[[sqlite3.Connection], T]
 space, so it takes nothing but its arguments and changes nothing but the database."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """An operation and who waits for it."""
 
     operation: Operation[Any]

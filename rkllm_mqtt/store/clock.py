@@ -7,9 +7,10 @@ in the past and jump forward when the network is up, so wall time alone cannot s
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from msgspec import Struct
 
 EARLIEST_TRUE_WALL_S = 1_735_689_600.0
 """2025-01-01: an earlier wall clock has not been set, and says nothing."""
@@ -30,8 +31,7 @@ def _boot_id() -> str:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class ClockSource:
+class ClockSource(Struct, frozen=True):
     """The machine's clocks; tests bring their own."""
 
     boot_id: Callable[[], str] = _boot_id

@@ -3,12 +3,12 @@
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class ConversationKey:
+
+class ConversationKey(Struct, frozen=True):
     """Whose conversation it is: nobody else can reach it."""
 
     target: str
@@ -16,8 +16,7 @@ class ConversationKey:
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConversationLimits:
+class ConversationLimits(Struct, frozen=True):
     """How much is kept."""
 
     conversations: int
@@ -30,8 +29,7 @@ class ConversationLimits:
     """Not used for so long, a conversation is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConversationTurn:
+class ConversationTurn(Struct, frozen=True):
     """What one successful request adds."""
 
     key: ConversationKey
@@ -39,8 +37,7 @@ class ConversationTurn:
     """The question's, then the answer's."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConversationShown:
+class ConversationShown(Struct, frozen=True):
     """A conversation as an administrator sees it: nothing of its content."""
 
     key: ConversationKey

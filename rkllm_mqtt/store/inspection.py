@@ -2,8 +2,9 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from rkllm_mqtt.core.chat import Address, ChatRequest
 from rkllm_mqtt.core.job import TRANSITIONS, Delivery, JobState, Priority
@@ -15,8 +16,7 @@ _MOST_EXAMPLES = 5
 _MOST_DEFECTS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One kind of defect."""
 
     code: str
@@ -26,8 +26,7 @@ class Problem:
     """Some of the rows, or what SQLite says; never content of a prompt or an answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
+class Inspection(Struct, frozen=True):
     """What was found; sizes are bytes."""
 
     schema: int

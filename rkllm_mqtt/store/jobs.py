@@ -5,8 +5,9 @@ No state is written but the one that `core.job.after` returns.
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from rkllm_mqtt.core.job import TRANSITIONS, Delivery, JobEvent, JobRecord, JobState, Priority, after
 from rkllm_mqtt.store.errors import AlreadyFinished, NotFinished, UnknownJob
@@ -26,8 +27,7 @@ _PRIORITIES = {priority.label: priority for priority in Priority}
 _DELIVERIES = {delivery.name.lower(): delivery for delivery in Delivery}
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(Struct, frozen=True):
     """What a start finds to go on with."""
 
     waiting: list[JobRecord]

@@ -1,11 +1,11 @@
 """SQL on registered prefixes: kept, used, forgotten."""
 
 import sqlite3
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class PrefixRow:
+class PrefixRow(Struct, frozen=True):
     """A registered prefix as it is kept; its texts are opaque to the journal."""
 
     client: str

@@ -1,7 +1,8 @@
 """SQL beside the life of a job: retention, counts, small facts, and the `last` topics that are set."""
 
 import sqlite3
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rkllm_mqtt.core.job import JobState
 
@@ -9,8 +10,7 @@ _FREE_PAGES = 256
 # A freed page is used again by the next job; only more than this (1 MB) goes back to the disk.
 
 
-@dataclass(frozen=True, slots=True)
-class Last:
+class Last(Struct, frozen=True):
     """A retained `last` topic that is set."""
 
     target: str

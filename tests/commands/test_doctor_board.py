@@ -1,10 +1,10 @@
 """What the doctor says about recorded boards."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from rkllm_mqtt.commands.doctoring.board import check_board
 from rkllm_mqtt.commands.doctoring.finding import Finding, Level

@@ -3,10 +3,10 @@
 import os
 import resource
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from rkllm_mqtt.commands.doctoring import journal, software
 from rkllm_mqtt.commands.doctoring.finding import Level

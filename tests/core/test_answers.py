@@ -4,12 +4,12 @@
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from rkllm_mqtt.answer import publish_event
 from rkllm_mqtt.core import answers

@@ -1,8 +1,7 @@
 """The promise of `core/estimates.py`: slot time by prompt, cache and habits; a shared head saves prefill."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from rkllm_mqtt.core.carried import Carried
 from rkllm_mqtt.core.chat import ChatRequest

@@ -1,9 +1,8 @@
 """The promise of `core/live.py`: every unfinished job is in exactly one place, and found by all its names."""
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from rkllm_mqtt.core.live import Counters, LiveJobs
 

@@ -2,11 +2,11 @@
 
 import json
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from rkllm_mqtt.core.rates import Rates
 from rkllm_mqtt.core.seeds import seed_from

@@ -1,10 +1,9 @@
 """The promise of `core/tenancy.py`: a load must pay, the voice keeps its model, nobody starves."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from rkllm_mqtt.core.forecast import Forecast, Occupied
 from rkllm_mqtt.core.job import Priority

@@ -1,6 +1,6 @@
 """PUBACKs leave in order of receipt, once, for the message they were meant for, and not too early."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from rkllm_mqtt.mqtt.acks import AckQueue
 from rkllm_mqtt.mqtt.messages import Inbound

@@ -327,7 +327,7 @@ def test_an_error_in_a_callback_ends_the_session_with_it(run, broker, peer):
 
 
 def replace_connected(listener):
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     def fail(connection):
         raise RuntimeError("no")

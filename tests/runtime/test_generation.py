@@ -1,10 +1,10 @@
 """The promise of `runtime/generation.py`: bytes of tokens become whole text that ends where it should."""
 
 import threading
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from rkllm_mqtt.runtime.generation import Generation
 from rkllm_mqtt.runtime.order import CallOrder, RunOrder

@@ -13,21 +13,18 @@ I rkllm: Enabled cpus: [4, 5, 6, 7]
 """
 
 
-class Heard(LibraryOutput):
-    """Keeps what was logged."""
-
-    def __init__(self):
-        self.logged = []
-        super().__init__(lambda level, line: self.logged.append((level, line)))
+@pytest.fixture
+def logged():
+    return []
 
 
 @pytest.fixture
-def output():
-    return Heard()
+def output(logged):
+    return LibraryOutput(lambda level, line: logged.append((level, line)))
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
-def test_the_facts_of_a_load_are_learned_however_the_pipe_cuts_it(output, size):
+def test_the_facts_of_a_load_are_learned_however_the_pipe_cuts_it(output, logged, size):
     for start in range(0, len(LOAD), size):
         output.feed(LOAD[start : start + size])
     assert output.facts == {
@@ -39,25 +36,25 @@ def test_the_facts_of_a_load_are_learned_however_the_pipe_cuts_it(output, size):
         "npu_cores": "3",
         "dtype": "W8A8",
     }
-    assert {level for level, _ in output.logged} == {"info"}
-    assert len(output.logged) == 4
+    assert {level for level, _ in logged} == {"info"}
+    assert len(logged) == 4
 
 
-def test_warnings_and_errors_are_kept_and_logged_at_their_level(output):
+def test_warnings_and_errors_are_kept_and_logged_at_their_level(output, logged):
     output.feed(b"W rkllm: the driver is old\nE rkllm: it failed\nE RKNN: failed to submit\n")
     assert list(output.warnings) == ["the driver is old"]
     assert list(output.errors) == ["it failed", "failed to submit"]
-    assert output.logged == [
+    assert logged == [
         ("warning", "the driver is old"),
         ("error", "it failed"),
         ("error", "failed to submit"),
     ]
 
 
-def test_what_the_raw_template_makes_the_library_say_each_time_is_no_warning(output):
+def test_what_the_raw_template_makes_the_library_say_each_time_is_no_warning(output, logged):
     output.feed(b"W rkllm: Calling rkllm_set_chat_template will disable the internal automatic parsing\n")
     assert not output.warnings
-    assert output.logged[0][0] == "info"
+    assert logged[0][0] == "info"
 
 
 @pytest.mark.parametrize(
@@ -71,9 +68,9 @@ def test_what_the_raw_template_makes_the_library_say_each_time_is_no_warning(out
         b"\xff\xfe\x00\n",
     ],
 )
-def test_a_line_that_is_no_log_line_is_never_logged(output, line):
+def test_a_line_that_is_no_log_line_is_never_logged(output, logged, line):
     output.feed(line)
-    assert output.logged == []
+    assert logged == []
     assert not output.errors
 
 
@@ -121,9 +118,9 @@ def test_only_the_newest_errors_are_kept(output):
     assert list(output.errors) == [f"number {number}" for number in range(92, 100)]
 
 
-def test_endless_output_without_a_line_end_takes_no_memory(output):
+def test_endless_output_without_a_line_end_takes_no_memory(output, logged):
     for _ in range(100):
         output.feed(b"x" * 10_000)
     assert len(output._held) <= 4096
     output.feed(b"\nE rkllm: still listening\n")
-    assert output.logged == [("error", "still listening")]
+    assert logged == [("error", "still listening")]

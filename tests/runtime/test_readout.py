@@ -1,9 +1,9 @@
 """The promise of `runtime/readout.py`: numbers of the model, for tokens that are certain, or a reason."""
 
 import math
-from dataclasses import asdict
 
 import pytest
+from msgspec import convert
 
 from rkllm_mqtt.readouts import echo_of
 from rkllm_mqtt.render.renderer import Renderer
@@ -155,4 +155,5 @@ def test_a_run_is_ended_between_two_texts(worker, model, op):
 
 def test_an_order_is_whole_in_its_frame(shared_worker):
     readout = ReadoutOrder(options=(OptionOrder("a", (1,)), OptionOrder("b", None, "echo")), texts=("t",))
-    assert shared_worker().order("x", readout=readout)["readout"] == asdict(readout)
+    told = shared_worker().order("x", readout=readout)["readout"]
+    assert convert(told, ReadoutOrder) == readout

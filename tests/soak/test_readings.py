@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from soak.readings import Reading, growth, quarters, read
+from soak.readings import POOLED_THREADS, Reading, growth, quarters, read
 
-IDLE = Reading(0, 46.0, 15, 4, 13, 0.2)
+IDLE = Reading(0, 46.0, 15, POOLED_THREADS, 13, 0.2)
 
 
 def story(**last):
     """Return readings of an hour; those of the last quarter are changed."""
-    busy = [Reading(n, 48.0 + n % 3, 16 + n % 2, 4, 15 + n % 9, 4.0) for n in range(400)]
+    busy = [Reading(n, 48.0 + n % 3, 16 + n % 2, POOLED_THREADS, 15 + n % 9, 4.0) for n in range(400)]
     return busy[:300] + [
         replace(one, **{key: change(one) for key, change in last.items()}) for one in busy[300:]
     ]
@@ -36,6 +36,10 @@ def test_a_last_quarter_above_the_second_is_growth(name, change):
 def test_one_that_is_left_when_the_daemon_is_idle_again_is_growth(name):
     (said,) = growth(IDLE, quarters(story()), replace(IDLE, **{name: getattr(IDLE, name) + 1}))
     assert said.startswith(name)
+
+
+def test_a_thread_of_a_pool_that_came_late_is_no_growth():
+    assert growth(replace(IDLE, threads=POOLED_THREADS - 2), quarters(story()), IDLE) == []
 
 
 def test_a_journal_that_had_no_time_to_reach_its_size_is_not_accused():

@@ -3,13 +3,13 @@
 import asyncio
 import shutil
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
 from rkllm_mqtt.core.job import TRANSITIONS, Delivery, JobEvent, JobRecord, JobState, Priority, after
 from rkllm_mqtt.store.admission import NewJob

@@ -7,8 +7,9 @@ nobody else has; and on `status` the word that is retained there already, this t
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.commands.doctoring.broker_link import BrokerLink, LinkError, Stage
 from rkllm_mqtt.config import Config
@@ -23,8 +24,7 @@ RETAINED_GRACE_S = 0.3
 BROKER_VERSION = "$SYS/broker/version"
 
 
-@dataclass(slots=True)
-class BrokerFacts:
+class BrokerFacts(Struct):
     """What the broker said."""
 
     error: str | None = None

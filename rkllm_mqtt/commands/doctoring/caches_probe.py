@@ -5,8 +5,9 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.commands.doctoring.journal import Use, use_of
 from rkllm_mqtt.config import Config
@@ -21,8 +22,7 @@ from rkllm_mqtt.store.journal import Journal
 from rkllm_mqtt.store.reading import reader
 
 
-@dataclass(frozen=True, slots=True)
-class Learned:
+class Learned(Struct, frozen=True):
     """What is known of one model."""
 
     facts: CacheFacts = field(default_factory=CacheFacts)
@@ -33,8 +33,7 @@ class Learned:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CachesProbe:
+class CachesProbe(Struct, frozen=True):
     """What was found out, and how."""
 
     models: Mapping[str, Learned]

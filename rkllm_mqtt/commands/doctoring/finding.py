@@ -1,7 +1,9 @@
 """What a check found: a level, a sentence, and what to do about it."""
 
-from dataclasses import asdict, dataclass
 from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 
 class Level(StrEnum):
@@ -16,8 +18,7 @@ class Level(StrEnum):
     """Not looked at: not needed here, or this user cannot see it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """The result of one check."""
 
     group: str
@@ -33,8 +34,7 @@ class Finding:
         return {name: str(value) for name, value in asdict(self).items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """Makes the findings of one group of checks."""
 
     name: str

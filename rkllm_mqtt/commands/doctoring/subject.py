@@ -1,8 +1,9 @@
 """What is examined: a configuration and the computer it is meant for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from rkllm_mqtt.config import Config, ModelConfig
 from rkllm_mqtt.config.folder import read_listing
@@ -12,8 +13,7 @@ from rkllm_mqtt.host.npu import BoardReadings, read_board
 from rkllm_mqtt.runtime.order import find_library
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """Read once, before the checks begin."""
 
     config: Config

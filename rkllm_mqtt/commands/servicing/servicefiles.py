@@ -4,8 +4,9 @@ import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 import rkllm_mqtt
 from rkllm_mqtt.commands.failure import CommandFailed
@@ -32,8 +33,7 @@ _HIDDEN = (*_HOMES, Path("/tmp"), Path("/var/tmp"))
 """Folders that the unit's sandbox hides from the daemon."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceFile:
+class ServiceFile(Struct, frozen=True):
     """One file to put in place."""
 
     place: Path
