@@ -12,9 +12,10 @@ A field without a name is an anonymous union or struct. Words of functions:
 
 import ctypes
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
+
+from msgspec import Struct
 
 Group = Literal["A", "B", "C", "D", "E", "F"]
 Fields = tuple[tuple[str, str], ...]
@@ -39,8 +40,7 @@ SLACK = 512
 wrong or newer reads zeros instead of foreign memory."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Abi:
+class Abi(Struct, frozen=True, eq=False):
     """What the header of one group of releases declares."""
 
     group: Group

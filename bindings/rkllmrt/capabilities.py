@@ -1,12 +1,11 @@
 """What a release can do, read off its ABI table."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from rkllmrt.abi import Abi
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
+class Capabilities(Struct, frozen=True):
     """One flag for each thing that some releases lack; all other calls exist since 1.1.0."""
 
     per_run_sampling: bool

@@ -6,8 +6,9 @@ mask is right with 4 or 8 CPUs online and never written otherwise, as on the six
 """
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 SYSFS = Path("/sys")
 
@@ -20,8 +21,7 @@ _SAME_CAPACITY = 0.8
 _SAME_FREQUENCY = 0.93
 
 
-@dataclass(frozen=True, slots=True)
-class CpuChoice:
+class CpuChoice(Struct, frozen=True):
     """What enabled_cpus_num and enabled_cpus_mask are set to."""
 
     count: int

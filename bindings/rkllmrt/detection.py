@@ -8,8 +8,10 @@ witness, the defaults that the library returns, is heard in `library` when it is
 import mmap
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rkllmrt.abi import Group
 from rkllmrt.elf import Machine, NotElf, read_exports, read_machine
@@ -40,8 +42,7 @@ _SINCE_1_1 = frozenset({"rkllm_load_lora", "rkllm_load_prompt_cache"})
 _ALWAYS = frozenset({"rkllm_createDefaultParam", "rkllm_init", "rkllm_run", "rkllm_abort", "rkllm_destroy"})
 
 
-@dataclass(frozen=True, slots=True)
-class LibraryFacts:
+class LibraryFacts(Struct, frozen=True):
     """What a library file says about itself."""
 
     path: Path

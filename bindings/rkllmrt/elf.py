@@ -2,9 +2,10 @@
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from msgspec import Struct
 
 Buffer = bytes | memoryview
 
@@ -17,8 +18,7 @@ class NotElf(ValueError):
     """The bytes are no little-endian ELF file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """What a file was compiled for; equal machines can live in one process."""
 
     name: str

@@ -4,15 +4,15 @@ Embeddings are float32 in C order, any object with the buffer interface (numpy a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 FloatBuffer = Any
 """float32 values behind the buffer interface; copied when the run starts."""
 
 
-@dataclass(frozen=True, slots=True)
-class PromptInput:
+class PromptInput(Struct, frozen=True):
     """Text, to which the runtime applies its chat template unless that was replaced."""
 
     text: str | bytes
@@ -22,23 +22,20 @@ class PromptInput:
     """Ask a thinking model to think (D+); only with the runtime's own template."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenInput:
+class TokenInput(Struct, frozen=True):
     """Token ids; neither tokeniser nor template is applied."""
 
     ids: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
-class EmbedInput:
+class EmbedInput(Struct, frozen=True):
     """Embeddings of `n_tokens` tokens, each as wide as the model."""
 
     embed: FloatBuffer
     n_tokens: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageEmbeds:
+class ImageEmbeds(Struct, frozen=True, kw_only=True):
     """What a vision encoder made of `n_images` images of one size."""
 
     embed: FloatBuffer
@@ -54,8 +51,7 @@ class ImageEmbeds:
     content: str | bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VideoEmbeds:
+class VideoEmbeds(Struct, frozen=True, kw_only=True):
     """What a vision encoder made of `n_videos` videos (E+)."""
 
     embed: FloatBuffer
@@ -70,8 +66,7 @@ class VideoEmbeds:
     content: str | bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AudioEmbeds:
+class AudioEmbeds(Struct, frozen=True, kw_only=True):
     """What an audio encoder made of `n_audios` recordings (F)."""
 
     embed: FloatBuffer
@@ -82,8 +77,7 @@ class AudioEmbeds:
     content: str | bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MultimodalInput:
+class MultimodalInput(Struct, frozen=True, kw_only=True):
     """Text with one `<image>` for each image and one `<video>` for each video, and their embeddings."""
 
     prompt: str | bytes

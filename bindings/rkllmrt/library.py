@@ -3,9 +3,10 @@
 import ctypes
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from rkllmrt import abi_a, abi_b, abi_c, abi_d, abi_e, abi_f
 from rkllmrt.abi import Abi, Composite, Group, composites, prototype

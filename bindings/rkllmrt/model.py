@@ -5,9 +5,10 @@ Rule 2: what would crash the library or be misread by it is refused before the c
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
+
+from msgspec.structs import replace
 
 from rkllmrt.abi import GENERATE, GET_LAST_HIDDEN_LAYER, GET_LOGITS
 from rkllmrt.errors import InferenceFailed, InvalidInput, RunFailed, Unsupported, WrongState

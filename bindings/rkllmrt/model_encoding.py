@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +46,8 @@ def encode_model(library: Library, params: ModelParams, *, sysfs: Path = SYSFS) 
     extend_words = dict(library.abi.structs["RKLLMExtendParam"])
     if params.n_batch != 1:
         library.require("n_batch", "n_batch above 1")
-    for field in fields(params):
-        name, value = field.name, getattr(params, field.name)
+    for name in params.__struct_fields__:
+        value = getattr(params, name)
         if value is None:
             continue
         if name in words:
@@ -101,7 +100,7 @@ def encode_run(library: Library, params: RunParams, mode: int, loaded: Mapping[s
 
 def loaded_sampling(model: Block) -> dict[str, object]:
     """Return the sampling fields that the encoded `model` is loaded with."""
-    return {field.name: getattr(model.first, field.name) for field in fields(Sampling)}
+    return {name: getattr(model.first, name) for name in Sampling.__struct_fields__}
 
 
 _MISSING = object()

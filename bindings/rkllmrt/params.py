@@ -1,12 +1,13 @@
 """The parameters of a model and of one run, under the runtime's own names."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from msgspec import Struct
+from msgspec.structs import replace
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
+
+class Sampling(Struct, frozen=True):
     """How the next token is drawn; None takes the value the model was loaded with.
 
     There is no seed, no min_p, no stop string and no grammar in any release.
@@ -24,14 +25,11 @@ class Sampling:
 
     def filled(self, loaded: Mapping[str, object]) -> "Sampling":
         """Return a copy without None: the runtime takes all nine fields, a zero would count as a wish."""
-        absent = {
-            field.name: loaded[field.name] for field in fields(self) if getattr(self, field.name) is None
-        }
-        return replace(self, **absent)  # type: ignore[arg-type]  # the values come from the same C fields
+        absent = {name: loaded[name] for name in self.__struct_fields__ if getattr(self, name) is None}
+        return replace(self, **absent)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelParams:
+class ModelParams(Struct, frozen=True, kw_only=True):
     """RKLLMParam and its extend_param; None leaves the library's default.
 
     What the loaded release has no field for is refused by `Model.load`, unless it is the neutral value.
@@ -75,8 +73,7 @@ class ModelParams:
     """For models converted for it (D+)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunParams:
+class RunParams(Struct, frozen=True, kw_only=True):
     """RKLLMInferParam: what one run may say for itself."""
 
     max_new_tokens: int | None = None

@@ -1,9 +1,10 @@
 """What one rkllm_run is given, kept for as long as the library may read it or go on with it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from rkllmrt.block import Block
 from rkllmrt.run import Deliver
@@ -12,8 +13,7 @@ Reader = Callable[[Any], Deliver]
 """Turns the caller's token callback into what reads the library's results for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """A run as it was asked for; a paused one is resumed with the same memory."""
 
     inputs: Block

@@ -6,9 +6,10 @@ The token path is the hot one: a few hundred nanoseconds each, no allocation but
 import ctypes
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from rkllmrt.abi import ERROR, FINISH, GO_ON, HIDDEN_LAYER, NORMAL, PAUSE, RELEASE_OUTPUT, Composite
 from rkllmrt.errors import InferenceFailed, InvalidInput, NativeCallFailed, Unsupported
@@ -24,8 +25,7 @@ Deliver = Callable[[int], int | None]
 """Takes the address of the library's RKLLMResult, valid only during the call."""
 
 
-@dataclass(frozen=True, slots=True)
-class PerfStat:
+class PerfStat(Struct, frozen=True):
     """The runtime's own measurement, as it reports it at FINISH (D+); better trust your own clock."""
 
     prefill_time_ms: float
@@ -38,8 +38,7 @@ class PerfStat:
     """Highest resident memory of the process so far."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunOutcome:
+class RunOutcome(Struct, frozen=True):
     """How a run ended that did not fail."""
 
     state: Literal["finished", "paused"]

@@ -4,9 +4,10 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 import rkllmrt
 from rkllm_mqtt.core.chat import SAMPLING

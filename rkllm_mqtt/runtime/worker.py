@@ -16,10 +16,11 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import asdict
 
 import rkllmrt
 from rkllm_mqtt.runtime.batch import BatchGeneration
@@ -104,7 +105,7 @@ class Worker:
                 "simulated": simulated,
                 "warnings": list(library.warnings),
                 # Without numpy neither hidden states nor logits can be read.
-                "capabilities": {**_flags(library.capabilities), "arrays": find_spec("numpy") is not None},
+                "capabilities": {**asdict(library.capabilities), "arrays": find_spec("numpy") is not None},
             }
         )
         file = order["file"] or str(_demo_model())
@@ -238,10 +239,6 @@ def _demo_model() -> Path:
     from rkllmrt import simulator
 
     return simulator.demo_model()
-
-
-def _flags(capabilities: rkllmrt.Capabilities) -> dict[str, bool]:
-    return {flag.name: getattr(capabilities, flag.name) for flag in fields(capabilities)}
 
 
 def _raise_open_files() -> None:
