@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from rkllmrt.abi import SLACK, Composite
@@ -16,17 +17,14 @@ class Block:
     """
 
     def __init__(self, struct: Composite, count: int = 1, *, start: bytes | bytearray = b"") -> None:
-        size = ctypes.sizeof(struct) * count + SLACK
-        memory = (ctypes.c_uint8 * size)(*start[:size])
-        self.items: Any = (struct * count).from_buffer(memory)
+        memory_type, items_type = _arrays(struct, count)
+        memory = memory_type(*start[: memory_type._length_]) if start else memory_type()
+        self.items: Any = items_type.from_buffer(memory)
         """The structs; a bytes value assigned to one of their string fields is kept alive by ctypes."""
+        self.first: Any = self.items[0]
+        """The struct in front."""
         self.address = ctypes.addressof(memory)
         self._kept: list[object] = [memory]
-
-    @property
-    def first(self) -> Any:
-        """The struct in front."""
-        return self.items[0]
 
     def keep(self, block: "Block") -> int:
         """Keep `block` as long as this one and return its address."""
@@ -60,6 +58,13 @@ class Block:
         array = int32_array(values)
         self._kept.append(array)
         return ctypes.addressof(array)
+
+
+@cache  # ctypes itself forgets an array type that is not in use, and makes it anew for the next run
+def _arrays(struct: Composite, count: int) -> tuple[Any, Any]:
+    """Return the types of the memory for `count` structs, and of the structs."""
+    size = ctypes.sizeof(struct) * count + SLACK
+    return ctypes.c_uint8 * size, struct * count
 
 
 def int32_array(values: Sequence[int]) -> "ctypes.Array[ctypes.c_int32]":

@@ -32,7 +32,8 @@ class Handle:
         self._tokenizer = tokenizer
         self._embedder = embedder
         self._pointer = ctypes.c_void_p()
-        self._state = threading.Condition()
+        self._state = threading.Lock()
+        self._visitor_left = threading.Condition(self._state)
         self._busy_with = ""
         self._visitors = 0
         self._run: Run | None = None
@@ -78,22 +79,24 @@ class Handle:
 
     def run(self, run: Run, inputs: Block, params: Block) -> int:
         """Run to the end and return the status; the events go to `run`."""
-        with self._exclusive("rkllm_run"):
+        with self._state:
+            self._refuse_while_busy("rkllm_run")
             pointer = self._live()
             run.bind(lambda: self._library.call("rkllm_abort", pointer))
+            self._busy_with, self._run = "rkllm_run", run
             self._run_number += 1
+        try:
+            # The number comes back with each event: later ones of an aborted run have another.
+            return self._library.status_of(
+                "rkllm_run", pointer, inputs.address, params.address, self._run_number
+            )
+        finally:
             with self._state:
-                self._run = run
-            try:
-                # The number comes back with each event: later ones of an aborted run have another.
-                return self._library.status_of(
-                    "rkllm_run", pointer, inputs.address, params.address, self._run_number
-                )
-            finally:
-                with self._state:
-                    self._run = None
-                    # An abort meant for this run must not hit the next one.
-                    self._state.wait_for(lambda: self._visitors == 0)
+                self._run = None
+                # An abort meant for this run must not hit the next one.
+                if self._visitors:
+                    self._visitor_left.wait_for(lambda: self._visitors == 0)
+                self._busy_with = ""
 
     def abort(self) -> bool:
         """Tell the run in progress to stop and return whether there was one."""
@@ -114,7 +117,7 @@ class Handle:
         """Free the model; the handle is gone even when the library reports a failure."""
         with self._exclusive("rkllm_destroy"):
             with self._state:
-                self._state.wait_for(lambda: self._visitors == 0)
+                self._visitor_left.wait_for(lambda: self._visitors == 0)
                 pointer, self._pointer = self._pointer, ctypes.c_void_p()
             if pointer.value:
                 self._library.call("rkllm_destroy", pointer)
@@ -122,17 +125,20 @@ class Handle:
     @contextmanager
     def _exclusive(self, what: str) -> Iterator[None]:
         with self._state:
-            if self._busy_with:
-                raise Busy(
-                    f"{what} while {self._busy_with} is in progress",
-                    "wait until it has ended; abort() stops a run",
-                )
+            self._refuse_while_busy(what)
             self._busy_with = what
         try:
             yield
         finally:
             with self._state:
                 self._busy_with = ""
+
+    def _refuse_while_busy(self, what: str) -> None:
+        if self._busy_with:
+            raise Busy(
+                f"{what} while {self._busy_with} is in progress",
+                "wait until it has ended; abort() stops a run",
+            )
 
     def _live(self) -> ctypes.c_void_p:
         if not self.loaded:
@@ -152,7 +158,7 @@ class Handle:
         finally:
             with self._state:
                 self._visitors -= 1
-                self._state.notify_all()
+                self._visitor_left.notify_all()
 
     def _on_result(self, result: int | None, userdata: int | None, state: int) -> int:
         try:

@@ -15,7 +15,7 @@ from rkllmrt.input_encoding import require_json_array
 from rkllmrt.inputs import FloatBuffer
 from rkllmrt.library import Library
 from rkllmrt.model_encoding import encode_model, loaded_sampling
-from rkllmrt.params import ModelParams
+from rkllmrt.params import ModelParams, RunParams
 from rkllmrt.request import Request
 
 
@@ -38,6 +38,7 @@ class LoadedModel:
             library.require("embed_callback", "an embedding callback")
         self._handle = Handle(library, tokenizer, embedder)
         self._loaded_with: dict[str, object] = {}
+        self._last_params: tuple[tuple[RunParams, int], Block] | None = None
         self._kept: list[Block] = []
         self._lora_names: set[str] = set()
         self._own_template = False

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from rkllmrt.abi import GENERATE, GET_LAST_HIDDEN_LAYER, GET_LOGITS
+from rkllmrt.block import Block
 from rkllmrt.errors import InferenceFailed, InvalidInput, RunFailed, Unsupported, WrongState
 from rkllmrt.input_encoding import encode_inputs
 from rkllmrt.inputs import Input, MultimodalInput, TokenInput
@@ -111,11 +112,18 @@ class Model(LoadedModel):
             params = replace(params, save_prompt_cache=unfinished(target))
         return Request(
             encode_inputs(self.library, items, own_template=self._own_template),
-            encode_run(self.library, params, mode, self._loaded_with),
+            self._encoded(params, mode),
             params.keep_history,
             reader,
             target,
         )
+
+    def _encoded(self, params: RunParams, mode: int) -> Block:
+        """Return the parameters as the library reads them: nearly always those of the run before."""
+        if self._last_params is None or self._last_params[0] != (params, mode):
+            block = encode_run(self.library, params, mode, self._loaded_with)
+            self._last_params = (params, mode), block
+        return self._last_params[1]
 
     def _go(self, request: Request, on_token: object) -> RunOutcome:
         run = Run(self._result, request.reader(on_token), pauses=self.library.abi.pauses)

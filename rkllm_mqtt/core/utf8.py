@@ -5,7 +5,8 @@ Pure. A token may end in the middle of a character, and a model may produce byte
 
 import codecs
 
-_new_decoder = codecs.getincrementaldecoder("utf-8")
+_decode = codecs.utf_8_decode
+"""What the incremental decoder of `codecs` is made of; it is called for every token."""
 
 
 class Utf8Stream:
@@ -16,20 +17,25 @@ class Utf8Stream:
     """
 
     def __init__(self) -> None:
-        self._decoder = _new_decoder(errors="replace")
+        self._begun = b""
 
     def feed(self, data: bytes) -> str:
         """Return the characters completed by `data`; an unfinished one at its end is kept for later.
 
         Invalid bytes become U+FFFD. NULs are dropped: a C string or an MQTT string cannot carry one.
         """
-        return self._decoder.decode(data).replace("\0", "")
+        if self._begun:
+            data = self._begun + data
+        text, used = _decode(data, "replace", False)
+        self._begun = data[used:]
+        return text.replace("\0", "")
 
     @property
     def pending(self) -> bool:
         """Return whether a character has begun and is not whole."""
-        return bool(self._decoder.getstate()[0])
+        return bool(self._begun)
 
     def flush(self) -> str:
         """Return U+FFFD for a character that never became whole, else nothing; the stream starts afresh."""
-        return self._decoder.decode(b"", final=True)
+        begun, self._begun = self._begun, b""
+        return _decode(begun, "replace", True)[0]

@@ -7,18 +7,19 @@ From the worker: `hello`, `ready` or `failed`, then for each run `started`, `tok
 Each run has a generation number, and a frame of a generation that has ended is dropped.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct, field
+from msgspec.json import Decoder, Encoder
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 Frame = Mapping[str, Any]
 
-_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""Made once: `json.dumps` with arguments makes an encoder for each call, which is half of its time."""
+_encode = Encoder().encode
+_decode_json = Decoder().decode
+"""Made once, and by a library that is ten times as fast: there is a frame for each token."""
 
 
 class FrameError(Exception):
@@ -26,8 +27,12 @@ class FrameError(Exception):
 
 
 def encode_frame(frame: Frame) -> bytes:
-    """Return the line of a frame."""
-    return _ENCODE(frame).encode("utf-8") + b"\n"
+    """Return the line of a frame.
+
+    Raises:
+        UnicodeEncodeError: Half a surrogate pair. (What is not finite becomes null: JSON has no word for it.)
+    """
+    return _encode(frame) + b"\n"
 
 
 class FrameReader(Struct):
@@ -41,6 +46,8 @@ class FrameReader(Struct):
         Raises:
             FrameError: A line is not a JSON object of whole characters, or longer than MAX_FRAME_BYTES.
         """
+        if not self._held and 0 <= data.find(b"\n") == len(data) - 1:
+            return [_decode(data)]  # nearly always a frame comes alone and whole
         self._held += data
         if b"\n" not in data:
             if len(self._held) > MAX_FRAME_BYTES:
@@ -51,11 +58,9 @@ class FrameReader(Struct):
         return [_decode(line) for line in lines]
 
 
-def _decode(line: bytearray) -> Frame:
+def _decode(line: bytes | bytearray) -> Frame:
     try:
-        frame = json.loads(line)
-        if b"\\u" in line:  # half a surrogate pair can hide in an escape only, and could not be published
-            encode_frame(frame)
+        frame = _decode_json(line)
     except (ValueError, RecursionError) as exc:
         raise FrameError(f"a frame of {len(line)} bytes is not JSON") from exc
     if not isinstance(frame, dict):

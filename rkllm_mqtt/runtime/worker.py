@@ -2,9 +2,13 @@
 
 Started as `python -P -m rkllm_mqtt.runtime.worker <fd>`; the only importer of `rkllmrt` in the daemon's path.
 
-Rule 1: the main thread makes every native call except `abort`, which the reader thread may make.
-Rule 2: the end of the socketpair means the daemon is gone: abort, destroy, exit, in bounded time.
-Rule 3: standard output and error belong to the library; what we have to say is a frame.
+Rule 1: one thread at a time is inside the library; only `abort` may be called by another.
+Rule 2: two threads take turns. One reads; with a run that may begin at once it enters the library itself, and
+the other reads meanwhile: an order that waited for a thread to wake up would lose a third of a millisecond.
+What is read during a run is staged, and the thread that is inside goes on with it.
+Rule 3: the main thread loads the model, and destroys it when nobody is inside any more.
+Rule 4: the end of the socketpair means the daemon is gone: abort, destroy, exit, in bounded time.
+Rule 5: standard output and error belong to the library; what we have to say is a frame.
 """
 
 import contextlib
@@ -15,10 +19,8 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import asdict
 
@@ -43,10 +45,19 @@ class Worker:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._frames = FrameReader()
+        self._early: list[Frame] = []
+        """What came in one piece with the load order."""
+        self._reading = threading.Lock()
+        """Held by the thread that reads, and obeys what it has read."""
+        self._turns = threading.Lock()
+        """Guards who is inside, with which run, and what waits."""
+        self._inside = True  # the load is the first turn
         self._waiting: deque[Frame] = deque()
-        self._changed = threading.Condition()
-        self._closing = False
         self._current: Generation | BatchGeneration | Readout | Probe | None = None
+        self._closing = False
+        self._left = threading.Event()
+        """Nobody is inside, nor ever will be."""
+        self._status = 0
         self._model: rkllmrt.Model | None = None
         self._window = 0
         self._spellings: dict[str, Spelling] = {}
@@ -55,12 +66,14 @@ class Worker:
 
     def serve(self) -> int:
         """Load, then run order after order; return the exit status."""
-        order, *early = self._first_frames()
-        if order is None:
+        try:
+            order, *self._early = self._first_frames()
+        except EOFError:
             return EXIT_ORPHANED
         self._orphan_grace_s = order["orphan_grace_s"]
         # Before the load, which may take minutes or hang: also then we must notice that the daemon is gone.
-        threading.Thread(target=self._read_commands, args=(early,), name="commands", daemon=True).start()
+        for number in (1, 2):
+            threading.Thread(target=self._take_turns, name=f"turns-{number}", daemon=True).start()
         try:
             self._model = self._load(order)
         except Exception as exc:  # noqa: BLE001 - whatever failed, the daemon must be told why before we end
@@ -71,27 +84,33 @@ class Worker:
             return EXIT_LOAD_FAILED
         # The imports and the model's tables live as long as the process: no collection needs to look at them.
         gc.freeze()
-        status = 0
-        while (run := self._next_run()) is not None:
-            if not self._run(run):
-                status = EXIT_HANDLE_STUCK
-                break
+        self._run_staged()
+        self._left.wait()
         self._model.close()
         rkllmrt.fflush_c()
-        return status
+        return self._status
 
     def send(self, frame: Frame) -> None:
         """Write one frame; a full socket blocks, which is the back-pressure on the library."""
-        with self._send_lock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._sock.sendall(encode_frame(frame))
+        line = encode_frame(frame)
+        with self._send_lock:
+            try:  # noqa: SIM105 - it costs nothing where nothing is raised, and there is one for each token
+                self._sock.sendall(line)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # the thread that reads will notice that the daemon is gone
 
-    def _first_frames(self) -> list[Any]:
-        """Return the `load` frame, or None when the daemon is gone, and what came right behind it."""
-        while data := self._sock.recv(_RECEIVE_BYTES):
-            frames = self._frames.feed(data)
-            if frames:
-                return frames
-        return [None]
+    def _first_frames(self) -> list[Frame]:
+        """Return the `load` frame and what came right behind it."""
+        frames: list[Frame] = []
+        while not frames:
+            frames = self._receive()
+        return frames
+
+    def _receive(self) -> list[Frame]:
+        data = self._sock.recv(_RECEIVE_BYTES)
+        if not data:
+            raise EOFError
+        return self._frames.feed(data)
 
     def _load(self, order: Frame) -> rkllmrt.Model:
         _raise_open_files()
@@ -128,26 +147,91 @@ class Worker:
         self.send({"t": "ready", "file": file})
         return model
 
-    def _read_commands(self, frames: Sequence[Frame]) -> None:
-        """Take frames until the daemon goes away, or speaks nonsense; runs in the reader thread."""
+    # the turns
+
+    def _take_turns(self) -> None:
+        """Read until a run begins, let the other thread read, and run; again and again."""
+        while True:
+            with self._reading:
+                while not self._begin(inside=False):
+                    if self._closing:
+                        return
+                    self._hear()
+            self._run()
+            self._run_staged()
+
+    def _run_staged(self) -> None:
+        """Run what was staged meanwhile, by the thread that is inside; then nobody is."""
+        while True:
+            if not self._waiting:
+                rkllmrt.fflush_c()  # what the library has printed can wait while there is work
+            if not self._begin(inside=True):
+                return
+            self._run()
+
+    def _begin(self, *, inside: bool) -> bool:
+        """Take the next run as ours; False where there is none, or another thread is inside.
+
+        Args:
+            inside: We are; and are no more when this returns False.
+        """
+        with self._turns:
+            if self._inside is not inside:
+                return False
+            self._inside = bool(self._waiting) and not self._closing
+            if not self._inside:
+                if self._closing:
+                    self._left.set()
+                return False
+            run = self._waiting.popleft()
+            self._current = current = self._made(run)
+        if not isinstance(current, BatchGeneration):  # which tells it of each column
+            self.send({"t": "started", "gen": current.number})
+        return True
+
+    def _made(self, run: Frame) -> Generation | BatchGeneration | Readout | Probe:
+        assert self._model is not None  # nobody begins a run before the load has left
+        if run["op"] == "batch":
+            return BatchGeneration(self._model, self._window, run["columns"], self.send)
+        if run["op"] == "probe":
+            return Probe(self._model, run, self.send)
+        if run["readout"] is not None:
+            return Readout(self._model, self._window, run, self.send, self._spellings)
+        return Generation(self._model, self._window, run, self.send)
+
+    def _run(self) -> None:
+        """Run what has begun."""
+        current = self._current
+        assert current is not None
+        if isinstance(current, BatchGeneration):
+            usable = current.run()
+            self._current = None
+        else:
+            end = current.run()
+            self._current = None
+            self.send(end)
+            usable = not end.get("stuck", False)
+        if not usable:
+            self._status = EXIT_HANDLE_STUCK
+            self._closing = True
+
+    # the commands
+
+    def _hear(self) -> None:
+        """Obey what the daemon says next; its end, or nonsense, is ours."""
         try:
+            frames, self._early = self._early or self._receive(), []
             for frame in frames:
                 self._obey(frame)
-            while data := self._sock.recv(_RECEIVE_BYTES):
-                for frame in self._frames.feed(data):
-                    self._obey(frame)
-        except (OSError, FrameError, KeyError, TypeError):
-            pass
-        self._shut()
-        # A library that hangs would keep an orphan and its NPU memory alive for ever.
-        threading.Timer(self._orphan_grace_s, os._exit, (EXIT_ORPHANED,)).start()
+        except (EOFError, OSError, FrameError, KeyError, TypeError):
+            self._shut()
+            # A library that hangs would keep an orphan and its NPU memory alive for ever.
+            threading.Timer(self._orphan_grace_s, os._exit, (EXIT_ORPHANED,)).start()
 
     def _obey(self, frame: Frame) -> None:
         match frame["op"]:
             case "run" | "batch" | "probe":
-                with self._changed:
-                    self._waiting.append(frame)
-                    self._changed.notify()
+                self._waiting.append(frame)
             case "revoke" | "abort" | "give_way":
                 self._end_run(frame["gen"], frame["op"])
             case "stop":
@@ -156,7 +240,7 @@ class Worker:
                 raise FrameError(f"there is no command {unknown!r}")
 
     def _end_run(self, generation: int, wish: str) -> None:
-        with self._changed:
+        with self._turns:
             staged = next((run for run in self._waiting if generation in _numbers(run)), None)
             if staged is not None:
                 self._withdraw(staged, generation)
@@ -176,48 +260,13 @@ class Worker:
             del self._waiting[place]
 
     def _shut(self) -> None:
-        with self._changed:
+        with self._turns:
             self._closing = True
             current = self._current
-            self._changed.notify()
+            if not self._inside:
+                self._left.set()
         if current is not None:
             current.abort()
-
-    def _next_run(self) -> Frame | None:
-        if not self._waiting:
-            rkllmrt.fflush_c()  # what the library has printed can wait while there is work
-        with self._changed:
-            while not self._waiting and not self._closing:
-                self._changed.wait()
-            if self._closing or self._model is None:
-                return None
-            run = self._waiting.popleft()
-            if run["op"] == "batch":
-                self._current = BatchGeneration(self._model, self._window, run["columns"], self.send)
-            elif run["op"] == "probe":
-                self._current = Probe(self._model, run, self.send)
-            elif run["readout"] is not None:
-                self._current = Readout(self._model, self._window, run, self.send, self._spellings)
-            else:
-                self._current = Generation(self._model, self._window, run, self.send)
-            return run
-
-    def _run(self, run: Frame) -> bool:
-        """Run one order; return whether the handle can be used for another."""
-        current = self._current
-        if current is None:
-            return True
-        if isinstance(current, BatchGeneration):
-            usable = current.run()
-            with self._changed:
-                self._current = None
-            return usable
-        self.send({"t": "started", "gen": run["gen"]})
-        end = current.run()
-        with self._changed:
-            self._current = None
-        self.send(end)
-        return not end.get("stuck", False)
 
 
 def _numbers(run: Frame) -> list[int]:
@@ -257,8 +306,18 @@ def _be_the_first_victim() -> None:
         Path("/proc/self/oom_score_adj").write_text("500")
 
 
+_print_error = threading.excepthook
+
+
+def _end(error: threading.ExceptHookArgs) -> None:
+    """Let an error of ours in any thread end the process, as one in the main thread does."""
+    _print_error(error)
+    os._exit(1)
+
+
 def main() -> int:
     """Serve the daemon at the other end of the descriptor named on the command line."""
+    threading.excepthook = _end
     rkllmrt.line_buffer_c_stdout()
     _be_the_first_victim()
     return Worker(socket.socket(fileno=int(sys.argv[1]))).serve()
