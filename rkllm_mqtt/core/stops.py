@@ -41,7 +41,8 @@ class StopFilter:
 
     def __init__(self, stops: Sequence[str], *, drop: Sequence[str] = ()) -> None:
         self._automaton = _build(tuple(stops), tuple(drop))
-        self._may_begin = self._automaton.may_begin.search
+        self.may_begin = self._automaton.may_begin.search
+        """Finds a character with which some string begins; in a text without one, none does."""
         self._state = 0
         self._held = ""
         self.stopped: str | None = None
@@ -49,11 +50,16 @@ class StopFilter:
 
     def feed(self, text: str) -> str:
         """Return the text that may be shown now; no character of a stop string or marker is ever in it."""
-        if not self._state and self.stopped is None and self._may_begin(text) is None:
+        if not self._state and self.stopped is None and self.may_begin(text) is None:
             return text  # nearly every token takes this way
         if self.stopped is not None:
             return ""
         return self._search(text)
+
+    @property
+    def quiet(self) -> bool:
+        """Return whether nothing is held back and the answer goes on."""
+        return not self._state and self.stopped is None
 
     def flush(self) -> str:
         """Return what was held back: the text is over, so it did not become a stop string."""

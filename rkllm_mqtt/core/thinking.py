@@ -51,10 +51,19 @@ class ThinkingSplitter:
         """
         return self._place is _Place.GAP
 
+    @property
+    def answering(self) -> bool:
+        """Whether all that comes is the answer."""
+        return self._place is _Place.TEXT
+
     def feed(self, text: str) -> list[Piece]:
         """Return the pieces that may be shown now, in order."""
         if self._place is _Place.TEXT:
             return [("text", text)] if text else []
+        begins = self._place is _Place.START and not self._held and not self._opens_thinking
+        if begins and text.lstrip()[:1] not in ("", OPEN[0]):  # nearly every answer begins without thoughts
+            self._place = _Place.TEXT
+            return [("text", text)]
         self._held += text
         pieces: list[Piece] = []
         while self._advance(pieces):

@@ -82,8 +82,8 @@ class Generation:
         self._yielding = False
         self._ends_itself = False
         """The library works on a piece of the prompt, which ends with its first token."""
-        self._late = threading.Event()
-        self._flusher: threading.Thread | None = None
+        self._flusher: tuple[threading.Thread, threading.Event] | None = None
+        """Sends what is late, once that is so; at the pace of an NPU it never comes to this."""
         self._reason: str | None = None
         self._entered = False
         self._first_token_at: float | None = None
@@ -244,9 +244,11 @@ class Generation:
     def _compute_chunks(self) -> bool:
         """Compute the prompt in pieces but for the last; False when the run was ended between two."""
         order, whole = self._order["chunks"], self._order["prompt"]
+        if order is None:
+            return self._reason is None
         params = self._chunk_params
-        start, chars = (order["start"], order["chars"]) if order else (0, 0)
-        while (cut := next_cut(whole, start, chars, order["borders"] if order else ())) is not None:
+        start, chars = order["start"], order["chars"]
+        while (cut := next_cut(whole, start, chars, order["borders"])) is not None:
             if not self._begin_piece():
                 return False
             began = time.monotonic()
@@ -361,16 +363,16 @@ class Generation:
         if self._reason is not None or text.thought_out:
             self._model.abort()
 
-    def _flush_late(self) -> None:
+    def _flush_late(self, late: threading.Event) -> None:
         """Send what came too fast for a frame of its own, then silence; a thread of each run."""
         while True:
-            self._late.wait()
+            late.wait()
             if self._over():
                 return
             # The pause is the grouping itself, not a wait for something.
             time.sleep(_FRAME_INTERVAL_S)
             with self._lock:
-                self._late.clear()
+                late.clear()
                 if self._text.has_news:
                     self._text.flush()
             if self._over():  # the wish to end may be what was cleared
@@ -380,16 +382,20 @@ class Generation:
         return not self._entered
 
     def _want_flush(self) -> None:
-        if self._flusher is None:  # at the pace of an NPU it never comes to this
-            self._flusher = threading.Thread(target=self._flush_late, name="flusher", daemon=True)
-            self._flusher.start()
-        if not self._late.is_set():
-            self._late.set()
+        if self._flusher is None:
+            late = threading.Event()
+            thread = threading.Thread(target=self._flush_late, args=(late,), name="flusher", daemon=True)
+            self._flusher = thread, late
+            thread.start()
+        _, late = self._flusher
+        if not late.is_set():
+            late.set()
 
     def _end_flusher(self) -> None:
         if self._flusher is not None:
-            self._late.set()
-            self._flusher.join()
+            thread, late = self._flusher
+            late.set()
+            thread.join()
 
     def _flush_rest(self) -> None:
         with self._lock:

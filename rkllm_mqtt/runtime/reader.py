@@ -29,6 +29,8 @@ class AnswerReader:
         self._splitter = ThinkingSplitter(order["opens_thinking"])
         self._text_stops = StopFilter(order["text_stops"])
         self._calls = _call_parser(order["calls"])
+        self.quiet = False
+        """Nothing is held back and the answer goes on: text is shown as it is, unless a mark begins in it."""
         self._pieces: list[WirePiece] = []
         self._written: list[str] = []
         self._shown: list[str] = []
@@ -43,9 +45,15 @@ class AnswerReader:
         carried = "".join(order["carried"])
         # It is not in the prompt, so it comes again; but it was read already.
         self._again = carried[len(carried.rstrip()) :]
+        self.quiet = self.quiet and not self._again
 
     def feed(self, text: str) -> bool:
         """Take text as the model makes it; False: all of it was there before."""
+        if self.quiet and self._stops.may_begin(text) is None and self._text_stops.may_begin(text) is None:
+            self._written.append(text)  # nearly every token takes this way
+            self._shown.append(text)
+            self._pieces.append(text)
+            return True
         if self._again:
             text = self._beyond(text)
             if not text:
@@ -53,6 +61,13 @@ class AnswerReader:
         self._written.append(text)
         self._split(self._stops.feed(text))
         self._thoughts += self._splitter.thinking
+        self.quiet = (
+            self._calls is None
+            and self._splitter.answering
+            and self._stops.quiet
+            and self._text_stops.quiet
+            and not self._again
+        )
         return True
 
     @property

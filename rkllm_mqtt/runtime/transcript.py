@@ -92,11 +92,12 @@ class Transcript:
         self.tokens += 1
         if piece:
             self._raw.append(piece)
-        if self._reader.stopped:
+        reader = self._reader
+        if not reader.quiet and reader.stopped:
             self.reason = "stop"
         elif self.tokens >= self.max_tokens and self._counts:
             self.reason = "length"
-        self.thought_out = self.thinks_too_long
+        self.thought_out = not reader.quiet and self.thinks_too_long
         return True
 
     def look_for_loop(self, raw: bytes) -> None:

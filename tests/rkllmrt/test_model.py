@@ -127,6 +127,22 @@ def test_a_prompt_cache_without_a_usable_name_is_refused(
         model.generate(HI, RunParams(save_prompt_cache=path))
 
 
+def test_a_run_has_its_own_parameters_whatever_the_run_before_had(
+    recorder: Callable, open_model: Callable
+) -> None:
+    one = recorder("E")
+    model = open_model(one, max_new_tokens=70)
+    asked = [5, 5, None, 6, None]
+    for limit in asked:
+        model.generate(HI, RunParams() if limit is None else RunParams(max_new_tokens=limit))
+    one.script("hf")
+    model.last_hidden_layer(HI)
+    assert [line for line in one.log if line.startswith("run_max_new_tokens=")] == [
+        f"run_max_new_tokens={limit or 0}" for limit in (*asked, None)
+    ]
+    assert [line for line in one.log if line.startswith("mode=")] == ["mode=0"] * len(asked) + ["mode=1"]
+
+
 def test_a_lora_adapter_is_chosen_by_name(
     group: str, recorder: Callable, open_model: Callable, tmp_path: Path
 ) -> None:

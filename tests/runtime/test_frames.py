@@ -22,6 +22,25 @@ def test_frames_arrive_as_they_were_sent_wherever_the_stream_is_cut(sent, cuts):
     assert came == sent
 
 
+def test_no_bytes_are_no_frame():
+    assert FrameReader().feed(b"") == []
+
+
+def test_a_frame_is_told_at_once_though_another_has_begun_behind_it():
+    reader, line = FrameReader(), encode_frame({"t": "tokens"})
+    assert [reader.feed(line + line[:3]), reader.feed(line[3:])] == [[{"t": "tokens"}]] * 2
+
+
+def test_numbers_arrive_as_they_were_sent_but_for_those_that_json_has_no_word_for():
+    numbers = [0.1, -0.0, 1e-300, 1.7976931348623157e308, 2**64, -(10**40), float("inf"), float("nan")]
+    assert FrameReader().feed(encode_frame({"n": numbers})) == [{"n": [*numbers[:-2], None, None]}]
+
+
+def test_half_a_surrogate_pair_is_never_sent():
+    with pytest.raises(UnicodeEncodeError):
+        encode_frame({"d": ["\ud83d"]})
+
+
 def test_a_frame_is_one_line_however_its_text_is_broken():
     assert encode_frame({"t": "a\nb\r\n\u2028ü"}).count(b"\n") == 1
 

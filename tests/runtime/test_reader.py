@@ -41,8 +41,8 @@ def joined(pieces):
     return text, thoughts, [piece for piece in pieces if isinstance(piece, dict)]
 
 
-def read(pieces):
-    reader = reader_of()
+def read(pieces, calls=TOOLS):
+    reader = reader_of(calls=calls)
     for piece in pieces:
         if reader.stopped:
             break
@@ -54,16 +54,17 @@ def read(pieces):
 @pytest.mark.parametrize("answer", ANSWERS)
 @given(st.data())
 def test_an_answer_in_several_runs_reads_as_in_one(answer, data):
+    calls = data.draw(st.sampled_from([TOOLS, None]))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(answer)), max_size=6)))
     pieces = [answer[a:b] for a, b in zip([0, *cuts], [*cuts, len(answer)], strict=True) if a < b]
-    whole, written = read([answer])
-    shown, made, reader = [], [], reader_of()
+    whole, written = read([answer], calls)
+    shown, made, reader = [], [], reader_of(calls=calls)
     gives_way = data.draw(st.sets(st.integers(0, len(pieces))))
     for number, piece in enumerate(pieces):
         if number in gives_way:  # a new run: it makes the white space at the end once more
             carried = "".join(made)
             shown += reader.take()
-            reader = reader_of(made)
+            reader = reader_of(made, calls)
             again = carried[len(carried.rstrip()) :]
             assert reader.again == len(again)
             assert not again or not reader.feed(again)

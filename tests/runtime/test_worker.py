@@ -43,6 +43,26 @@ def test_a_staged_run_begins_without_a_word_of_the_daemon(worker):
     ]
 
 
+def test_orders_that_come_while_a_run_ends_are_run_once_and_one_after_the_other(worker):
+    one = worker().ready()
+    ended, inside, said = 0, None, []
+    one.send(one.order("say: one"), one.order("say: two"))
+    while ended < 200:
+        frame = one.next()
+        if frame["t"] == "started":
+            assert inside is None
+            inside = frame["gen"]
+            said.append(inside)
+            if len(said) % 3:  # a third of the orders comes when the library is still inside, or just out
+                one.send(one.order("say: next"))
+        elif frame["t"] == "done":
+            assert inside == frame["gen"]
+            inside, ended = None, ended + 1
+            if ended % 3 == 0:
+                one.send(one.order("say: next"))
+    assert said[:200] == list(range(1, 201))
+
+
 def test_a_staged_run_is_taken_back_and_the_running_one_goes_on(worker):
     one = worker(FAULTY).ready()
     running = begun(one, "endless")
@@ -192,13 +212,35 @@ def test_it_leaves_when_the_daemon_is_gone_before_a_word(worker):
     assert one.exit_status() == 5
 
 
+@pytest.mark.parametrize("runs", [0, 1])  # the next one would be the other thread's
 @pytest.mark.parametrize("prompt", [None, "endless"])
-def test_it_leaves_in_order_when_the_daemon_is_gone(worker, prompt):
+def test_it_leaves_in_order_when_the_daemon_is_gone(worker, prompt, runs):
     one = worker(FAULTY).ready()
+    for _ in range(runs):
+        one.ask("say: first")
     if prompt:
         begun(one, prompt)
     one.socket.close()
     assert one.exit_status() == 0
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_an_abort_reaches_each_of_the_threads_that_take_turns(worker, runs):
+    one = worker(FAULTY).ready()
+    for _ in range(runs):
+        number = begun(one, "endless")
+        one.send({"op": "abort", "gen": number})
+        assert one.until("done", number)[-1]["reason"] == "aborted"
+
+
+def test_an_error_of_ours_ends_the_process_and_is_told(worker):
+    one = worker().ready()
+    for _ in range(10):  # the main thread, which may run what comes right behind the load, is out by then
+        one.ask("say: first")
+    one.send({"op": "run", "gen": 70})  # an order without a prompt comes from no daemon
+    assert one.next() is None
+    assert one.exit_status() == 1
+    assert "KeyError" in one.output()
 
 
 def test_it_leaves_when_the_daemon_is_gone_although_the_library_hangs(worker, model):
