@@ -118,7 +118,6 @@ class Daemon:
             session_token=journal.meta.get("session", ""),
             on_message=lambda message: self._router.take(message),
             on_connected=self._connected,
-            on_lost=lambda reason: log.warning("broker_lost", reason=reason),
             on_session_lost=self._session_lost,
         )
         self._lasts = LastAnswers(
@@ -255,7 +254,8 @@ class Daemon:
 
     def set_flow(self, *, paused: bool, draining: bool) -> None:
         """Pause: start no job. Drain: take no new prompt and work off what waits."""
-        self.dispatcher.paused, self._gate.draining = paused, draining
+        self.dispatcher.paused = self._scheduler.outlooks.paused = paused
+        self._gate.draining = draining
         self.dispatcher.wake()
         self._queue_changed()
 
@@ -375,9 +375,7 @@ class Daemon:
             send=self._sender.send,
         )
 
-    def _connected(self, connection: Connection) -> None:
-        if connection.refused_subscriptions:
-            log.error("subscriptions_refused", filters=",".join(connection.refused_subscriptions))
+    def _connected(self, _connection: Connection) -> None:
         self.reporter.announce()
         self.recurring.announce()
         self._spawn(self._discovery.announce())

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.conversations import turn_of
 from rkllm_mqtt.core.answers import Final, Timing, Usage, build_outcome
+from rkllm_mqtt.core.chat import Address
 from rkllm_mqtt.core.job import Delivery, JobEvent
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.core.verdict import Ended
@@ -51,7 +52,7 @@ class Outcomes:
         journal: Journal,
         *,
         post: Callable[[Job, bytes], None],
-        payload_limit: Callable[[], int],
+        payload_limit: Callable[[Address], int],
         on_change: Callable[[], None],
     ) -> None:
         """Keep the arguments.
@@ -62,7 +63,7 @@ class Outcomes:
             counters: Totals.
             journal: Open.
             post: Takes an outcome that is stored, to be delivered.
-            payload_limit: Largest payload that the broker takes, bytes.
+            payload_limit: Largest final that the broker takes for an address, bytes.
             on_change: Called when the queue has changed.
         """
         self._config = config
@@ -124,7 +125,9 @@ class Outcomes:
         outcome = build_outcome(
             final,
             reply_bytes=min(job.request.reply_bytes or limit, limit),
-            payload_bytes=self._payload_limit(),
+            payload_bytes=self._payload_limit(job.address),
+            # `last` is JSON for everybody.
+            bare=job.request.text and not job.request.retain,
         )
         delivery = Delivery.PENDING if job.request.reply_qos else Delivery.NONE
         added = turn_of(job, produced.text, produced.tool_calls) if fault is None else None

@@ -32,6 +32,8 @@ class Outlooks:
         self._estimates = estimates
         self._paces = estimates.paces
         self._turns: Sequence[Turn] = ()
+        self.paused = False
+        """Nothing begins before somebody resumes: places are known then, times are not."""
         self._forecast = Forecast(policy, estimates.slot_s, self._slice_s)
 
     def watch(self, turns: Sequence[Turn]) -> None:
@@ -94,12 +96,12 @@ class Outlooks:
 
     def all_done_s(self) -> float | None:
         """Return the seconds until all that waits is done; None: nobody knows."""
-        if not self._estimates.is_known(self._slot.wanted):
+        if self.paused or not self._estimates.is_known(self._slot.wanted):
             return None
         return round(self._forecast.all_done_s(self._occupied()), 1)
 
     def _told(self, job: Job, outlook: Outlook) -> tuple[int, float | None]:
-        known = self._estimates.is_known(job.request.model)
+        known = not self.paused and self._estimates.is_known(job.request.model)
         return outlook.place, round(outlook.begins_in_s, 1) if known else None
 
     def _occupied(self, newcomer: Priority | None = None) -> Occupied:

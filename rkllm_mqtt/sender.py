@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 
+from rkllm_mqtt.answer import outbound
 from rkllm_mqtt.backpressure import BackPressure
+from rkllm_mqtt.core.chat import Address
 from rkllm_mqtt.mqtt.messages import Outbound
+from rkllm_mqtt.mqtt.packets import publish_bytes
 from rkllm_mqtt.mqtt.session import Session
 
 _EVENTS_KEPT = 200
 """QoS 1 messages in the session's memory beyond which events are dropped while the broker is away."""
 _EVENTS_UNDER_WAY = 20_000
 """The same while it is there, but slow: each is about a kilobyte; a burst of 10,000 prompts is not cut."""
-_LARGEST_PAYLOAD = 256 * 1024 * 1024
-_HEADROOM_BYTES = 2_048
-"""For the topic and the properties of a packet."""
+_LARGEST_PAYLOAD = 255 * 1024 * 1024
+_LENGTH_BYTES = 3
+"""What the remaining length of a packet grows by, at most, with its payload."""
 
 
 class Sender:
@@ -39,6 +42,10 @@ class Sender:
         session.publish(message)
         return True
 
-    def payload_limit(self) -> int:
-        """Return the largest payload that the broker takes, bytes."""
-        return (self._session().maximum_packet_bytes or _LARGEST_PAYLOAD) - _HEADROOM_BYTES
+    def payload_limit(self, address: Address) -> int:
+        """Return the largest final that the broker takes for this address, bytes; 0 or less: none."""
+        largest = self._session().maximum_packet_bytes
+        if largest is None:
+            return _LARGEST_PAYLOAD
+        empty = outbound(address, address.reply, b"", qos=1, content_type="application/json")
+        return largest - publish_bytes(empty, v5=True) - _LENGTH_BYTES

@@ -9,7 +9,13 @@ from rkllm_mqtt import __version__
 from rkllm_mqtt.config import Config
 from rkllm_mqtt.config.catalogue import Catalogue, Entry
 from rkllm_mqtt.core.errors import Code
-from rkllm_mqtt.core.health import Reason, publish_refused, subscription_refused
+from rkllm_mqtt.core.health import (
+    SMALL_PACKET_BYTES,
+    Reason,
+    packets_small,
+    publish_refused,
+    subscription_refused,
+)
 from rkllm_mqtt.core.job import Priority
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.core.pace import Pace, percentile
@@ -343,6 +349,9 @@ class DaemonViews:
                     "Raise its largest packet, or lower `limits.reply_bytes`.",
                 )
             )
+        largest = self._session.maximum_packet_bytes
+        if largest is not None and largest < SMALL_PACKET_BYTES:
+            reasons.append(packets_small(largest))
         if self._session.refused_subscriptions:
             reasons.append(subscription_refused(self._session.refused_subscriptions))
         return reasons

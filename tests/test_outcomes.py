@@ -36,7 +36,7 @@ class Kit:
             self.counters,
             journal,
             post=self.post,
-            payload_limit=lambda: payload_limit,
+            payload_limit=lambda _: payload_limit,
             on_change=self.change,
         )
 

@@ -71,6 +71,21 @@ async def test_before_anything_is_learned_nobody_is_refused(tmp_path, steady):
 
 
 @in_loop
+async def test_while_the_queue_is_paused_places_are_told_and_no_times(tmp_path, steady):
+    async with dispatching(tmp_path, steady) as kit:
+        await learned(kit)
+        outlooks = kit.scheduler.outlooks
+        kit.dispatcher.paused = outlooks.paused = True
+        jobs = [await kit.ask(f"q{number}", f"say: {ANSWER}") for number in range(2)]
+        assert [outlooks.outlook(job) for job in jobs] == [(1, None), (2, None)]
+        assert outlooks.all_done_s() is None
+        assert outlooks.frees_in_s("app") is None
+        kit.dispatcher.paused = outlooks.paused = False
+        assert outlooks.outlook(jobs[1])[1] is not None
+        assert outlooks.all_done_s() is not None
+
+
+@in_loop
 async def test_the_times_that_were_told_come_true(tmp_path, steady):
     async with dispatching(tmp_path, steady) as kit:
         await learned(kit)

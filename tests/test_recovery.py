@@ -29,7 +29,7 @@ class Recovered:
             Counters(),
             self.journal,
             post=lambda job, outcome: self.posted.append((job.id, json.loads(outcome))),
-            payload_limit=lambda: 10**6,
+            payload_limit=lambda _: 10**6,
             on_change=lambda: None,
         )
         records = (await self.journal.recover()).waiting

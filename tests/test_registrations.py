@@ -31,7 +31,7 @@ class Desk:
             Counters(),
             journal,
             post=self._post,
-            payload_limit=lambda: 10**6,
+            payload_limit=lambda _: 10**6,
             on_change=lambda: None,
         )
         self.registrations = Registrations(config, self.live, journal, outcomes)

@@ -136,21 +136,23 @@ def cut_to_json(text: str, limit_bytes: int) -> str:
     return short
 
 
-def build_outcome(final: Final, *, reply_bytes: int, payload_bytes: int) -> bytes:
+def build_outcome(final: Final, *, reply_bytes: int, payload_bytes: int, bare: bool = False) -> bytes:
     """Return the final as it is stored: its text cut where the sender or the broker cannot take it whole.
 
     Args:
         final: With its whole text.
         reply_bytes: Longest text, bytes.
-        payload_bytes: Longest JSON payload, bytes; the rest is cut from the thoughts, then from the text.
-            What is left when both are empty is never cut.
+        payload_bytes: Longest payload, bytes. Of JSON the rest is cut from the thoughts, then from the text;
+            what is left when both are empty is never cut.
+        bare: It is sent as bare text: only the text has to fit.
     """
     members = final.members()
-    text = cut_text(final.text, reply_bytes)
+    # One less for the blank that `bare_text` may put in front.
+    text = cut_text(final.text, min(reply_bytes, max(0, payload_bytes - 1)) if bare else reply_bytes)
     if len(text) < len(final.text):
         members["text"], members["truncated"] = text, True
     payload = encode(members)
-    for part in ("thinking", "text"):
+    for part in () if bare else ("thinking", "text"):
         if len(payload) > payload_bytes and members[part]:
             rest = len(encode({**members, part: ""}))
             members[part] = cut_to_json(members[part], payload_bytes - rest)

@@ -31,6 +31,19 @@ def assess(reasons: list[Reason]) -> str:
     return "degraded" if reasons else "healthy"
 
 
+SMALL_PACKET_BYTES = 65_536
+"""Largest message of a broker below which `info` of many models and long answers may not fit."""
+
+
+def packets_small(maximum_bytes: int) -> Reason:
+    """Return the reason for a broker that takes only messages of so many bytes."""
+    return Reason(
+        "packets_small",
+        f"the broker takes no message above {maximum_bytes} bytes: answers are cut, state topics absent",
+        "Raise its largest packet (mosquitto: `max_packet_size`) to 262144 bytes or more.",
+    )
+
+
 def publish_refused(kinds: Iterable[str]) -> Reason:
     """Return the reason for topics on which the broker does not let us publish.
 

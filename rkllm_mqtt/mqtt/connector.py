@@ -186,7 +186,7 @@ class Connector:
             session_present=limits.session_present,
         )
         for topic_filter in refused:
-            log.warning("subscription_refused", filter=topic_filter)
+            log.error("subscription_refused", filter=topic_filter)
         exchange.open()
         self._listener.connected(self.granted)
 

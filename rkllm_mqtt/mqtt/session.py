@@ -52,8 +52,8 @@ class Session:
         session_token: str,
         on_message: Callable[[Inbound], None],
         on_connected: Callable[[Connection], None],
-        on_lost: Callable[[str], None],
         on_session_lost: Callable[[str], None],
+        on_lost: Callable[[str], None] = lambda _reason: None,
     ) -> None:
         """Keep the arguments; nothing is connected before `run`.
 
@@ -67,9 +67,9 @@ class Session:
             on_message: A message came. Acknowledge it with `ack` when it is safe. Should it raise, the
                 message is acknowledged and gone. The other callbacks must not raise: it would end `run`.
             on_connected: Connected, and all subscriptions answered.
-            on_lost: A connection that `on_connected` told of is gone, with the reason.
             on_session_lost: The broker has no session of ours: a new one begins, with this token. Called
                 before any message of it; also at the first start.
+            on_lost: A connection that `on_connected` told of is gone, with the reason; logged elsewhere.
         """
         self._will = will
         self._may_publish = may_publish

@@ -321,6 +321,18 @@ def test_what_was_not_cut_is_not_called_truncated():
     assert json.loads(build_outcome(FINAL, reply_bytes=ROOMY, payload_bytes=exact - 1))["truncated"] is True
 
 
+@given(HARD, st.integers(0, 120))
+def test_what_is_sent_as_bare_text_keeps_all_the_text_that_fits(text, payload_bytes):
+    outcome = build_outcome(
+        replace(FINAL, text=text), reply_bytes=ROOMY, payload_bytes=payload_bytes, bare=True
+    )
+    kept = json.loads(outcome)
+    assert len(bare_text(outcome)) <= max(1, payload_bytes)
+    assert text.startswith(kept["text"])
+    assert len(kept["text"].encode()) > payload_bytes - 5 or kept["text"] == text
+    assert kept["truncated"] == (kept["text"] != text)
+
+
 def test_reply_bytes_do_not_cut_the_thoughts():
     outcome = build_outcome(replace(FINAL, thinking="t" * 100), reply_bytes=16, payload_bytes=ROOMY)
     assert json.loads(outcome)["thinking"] == "t" * 100

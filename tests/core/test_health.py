@@ -2,7 +2,7 @@
 
 import pytest
 
-from rkllm_mqtt.core.health import Reason, assess, publish_refused, subscription_refused
+from rkllm_mqtt.core.health import Reason, assess, packets_small, publish_refused, subscription_refused
 
 MINOR = Reason("disk_low", "only 120 MB are free", "Free some space.")
 SERIOUS = Reason("journal", "the disk is full", serious=True)
@@ -46,3 +46,9 @@ def test_a_refused_subscription_is_serious_unless_only_groups_are_concerned():
     assert "rkllm/n/status and 1 more" in subscription_refused(["rkllm/n/status", "rkllm/n/x"]).message
     groups = subscription_refused(["$share/fleet/rkllm/fleet/client/+/request/#"])
     assert (groups.code, groups.serious) == ("groups_inactive", False)
+
+
+def test_a_broker_of_small_packets_is_named_with_its_limit():
+    assert packets_small(900).code == "packets_small"
+    assert "900 bytes" in packets_small(900).message
+    assert not packets_small(900).serious

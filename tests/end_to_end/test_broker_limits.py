@@ -58,6 +58,9 @@ def test_a_restarted_broker_gets_every_outcome_and_the_retained_state_again(
     broker.stop(signal.SIGKILL if not persistence else signal.SIGTERM)
     broker.start()
     after = connect(f"rkllm/{daemon.node}/#", port=broker.port)
+    losses = [line for line in daemon.log.splitlines() if "broker_lost" in line]
+    assert losses
+    assert all("retry_s=" in line for line in losses), "a loss is logged twice"
     assert after.reply(f"{box}/reply/q1").json["usage"]["completion_tokens"] == 20
     assert after.reply(f"{box}/reply/q2").json["status"] == "ok"
     for name in ("status", "info", "queue", "health", "stats"):
@@ -88,3 +91,22 @@ def test_a_subscription_that_the_broker_refuses_is_told_in_health_and_log(own_br
     finally:
         daemon.stop()
         watcher.close()
+
+
+def test_under_a_small_packet_limit_text_is_cut_and_not_lost(own_broker, unloaded):
+    """A maximum below the size of a JSON final still carries bare text; `health` tells what is wrong."""
+    broker = own_broker(extra="max_packet_size 900")
+    daemon, watcher = unloaded(port=broker.port)  # `info` does not fit
+    watcher.reply(f"rkllm/{daemon.node}/status")
+    box = daemon.client("app")
+    watcher.publish(f"{box}/request/text", "story 300 words")
+    watcher.publish(f"{box}/request/json", {"prompt": "story 300 words"})
+    text = watcher.reply(f"{box}/reply/text").payload.decode()
+    final = watcher.reply(f"{box}/reply/json").json
+    assert text.startswith(final["text"])
+    assert 900 - 80 < len(text) < 900, "the packet is used up to its end"
+    assert final["truncated"]
+    assert len(final["text"]) > 200
+    (reason,) = watcher.on(f"rkllm/{daemon.node}/health")[-1].json["reasons"]
+    assert reason["code"] == "packets_small"
+    assert "900 bytes" in reason["message"]

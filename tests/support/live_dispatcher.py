@@ -39,7 +39,7 @@ class Kit:
             self.counters,
             journal,
             post=lambda job, outcome: self.finals[job.id].set_result(json.loads(outcome)),
-            payload_limit=lambda: 10**6,
+            payload_limit=lambda _: 10**6,
             on_change=self._moved.set,
         )
         self.scheduler = Scheduler(config, self.live, self.slot, self.catalogue, journal)

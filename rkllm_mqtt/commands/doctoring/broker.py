@@ -12,6 +12,7 @@ from rkllm_mqtt.commands.doctoring.finding import Finding, Group
 from rkllm_mqtt.commands.doctoring.journal import Use, use_of
 from rkllm_mqtt.commands.doctoring.subject import Subject
 from rkllm_mqtt.config import MqttConfig
+from rkllm_mqtt.core.health import SMALL_PACKET_BYTES
 from rkllm_mqtt.mqtt.dial import address_of, port_of
 
 GROUP = Group("Broker")
@@ -19,7 +20,6 @@ ENOUGH_QUEUED = 10_000
 """The daemon's own default queue length: with less the broker forgets prompts that the daemon would take."""
 STALE_AFTER_S = 90
 """Older health means a dead daemon: it is published every 30 s."""
-SMALL_PACKET_BYTES = 65_536
 _ACL = "In mosquitto's acl_file: `user {user}` and below it `topic readwrite {base}/{node}/#`."
 
 
