@@ -92,6 +92,13 @@ class MqttConfig(Section):
     password: SecretStr | None = Field(None, exclude=True)
     key_password: SecretStr | None = Field(None, exclude=True)
 
+    @field_validator("host")
+    @classmethod
+    def _host_is_no_url(cls, host: str) -> str:
+        if any(c in "/@" or c.isspace() for c in host):
+            raise ValueError("only a host name or address; port, tls, transport and username are keys too")
+        return host
+
     @model_validator(mode="after")
     def _socket_needs_a_path(self) -> Self:
         if self.transport == "unix" and self.socket_path is None:

@@ -72,8 +72,10 @@ class Rejections:
             }
             self._send(outbound(address, address.event, encode(event), qos=1))
         if outcome:
-            payload = encode(final.members())
-            self._send(outbound(address, address.reply, bare_text(payload) if text else payload, qos=1))
+            payload, content_type = encode(final.members()), "application/json"
+            if text:
+                payload, content_type = bare_text(payload), "text/plain"
+            self._send(outbound(address, address.reply, payload, qos=1, content_type=content_type))
 
 
 def peek_id(payload: bytes) -> str | None:

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json
+from pydantic_core import ErrorDetails, from_json
 
 from rkllm_mqtt.core.chat import SAMPLING
 from rkllm_mqtt.core.errors import Code, RequestError
@@ -227,13 +227,20 @@ def clean(text: str) -> str:
 
 
 def _explain(error: ValidationError) -> RequestError:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    # Of the branches of a union the one that got furthest is what the sender meant.
+    field = problems[0]["loc"][:1]
+    first = max((problem for problem in problems if problem["loc"][:1] == field), key=_depth)
     where = ".".join(str(part)[:64] for part in first["loc"] if not _is_branch(part))
     return RequestError(
         Code.INVALID_REQUEST,
         f"{where}: {first['msg'][:200]}",
         "`rkllm/<node>/info` and the README show the fields.",
     )
+
+
+def _depth(problem: ErrorDetails) -> int:
+    return len([part for part in problem["loc"] if not _is_branch(part)])
 
 
 def _is_branch(part: int | str) -> bool:

@@ -94,11 +94,20 @@ def _tls_context(tls: TlsConfig, config: MqttConfig) -> ssl.SSLContext:
     for path in (tls.ca_file, tls.certificate_file, tls.key_file):
         if path is not None:
             path.open("rb").close()  # an error that names the file; OpenSSL's does not
-    context = ssl.create_default_context(cafile=None if tls.ca_file is None else str(tls.ca_file))
+    try:
+        context = ssl.create_default_context(cafile=None if tls.ca_file is None else str(tls.ca_file))
+    except ssl.SSLError as exc:
+        raise ssl.SSLError(f"there is no certificate in the PEM file {tls.ca_file} (tls.ca_file)") from exc
     if tls.certificate_file is not None:
         password = config.key_password.get_secret_value() if config.key_password is not None else ""
-        # A callable, and never None: OpenSSL would ask at the terminal.
-        context.load_cert_chain(tls.certificate_file, tls.key_file, lambda: password)
+        try:
+            # A callable, and never None: OpenSSL would ask at the terminal.
+            context.load_cert_chain(tls.certificate_file, tls.key_file, lambda: password)
+        except ssl.SSLError as exc:
+            raise ssl.SSLError(
+                "tls.certificate_file and tls.key_file are no certificate and its key in PEM form, or"
+                " tls.key_password_file is wrong"
+            ) from exc
     if tls.insecure:
         context.check_hostname = False
     return context

@@ -35,7 +35,9 @@ def reason_of(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the broker's certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
+        # OpenSSL's words have a reason, ours have none.
+        reason = getattr(error, "reason", None)
+        return f"TLS: {reason.lower().replace('_', ' ') if reason else error.args[-1]}"
     if isinstance(error, socket.gaierror):
         return f"host name not found: {error.strerror}"
     if isinstance(error, TimeoutError):

@@ -29,7 +29,7 @@ class JournalLock:
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StoreError(f"the journal {self._journal} cannot be locked ({error})") from error
+            raise self._failed(error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -38,12 +38,19 @@ class JournalLock:
             raise JournalInUse(self._journal, pid) from None
         except OSError as error:
             os.close(descriptor)
-            raise StoreError(f"the journal {self._journal} cannot be locked ({error})") from error
+            raise self._failed(error) from error
         self._descriptor = descriptor
         # Only a courtesy to whom we refuse: on a full disk the lock counts all the same.
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+
+    def _failed(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"the journal {self._journal} cannot be locked: {error.strerror}",
+            f"give {self._path.parent} and what is in it to the daemon's user, or name another file in"
+            " `journal.path`",
+        )
 
     def release(self) -> None:
         """Give the lock back; without effect when it is not held.

@@ -51,6 +51,18 @@ def test_a_configuration_error_names_file_line_and_key_and_exits_78(commands: An
     assert "bad.yaml:3: mqtt.hostt" in done.stderr.decode()
 
 
+def test_config_check_takes_the_file_with_or_without_the_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "good.yaml"
+    file.write_text("node: kitchen\n")
+    for words in ([str(file)], ["--config", str(file)]):
+        assert main(["config", "check", *words]) == 0
+        assert capsys.readouterr().out.startswith(f"{file}: fine\n  node kitchen")
+    assert main(["config", "example", str(file)]) == 2
+    assert "reads no file" in capsys.readouterr().err
+
+
 def test_a_broker_that_is_not_there_is_one_sentence_and_a_hint(commands: Any) -> None:
     done = commands.run("ask", "hi", "--host", "127.0.0.1", "--port", "1", broker=False)
     assert done.returncode == 69

@@ -13,6 +13,7 @@ from rkllm_mqtt.config import ConfigError, parse_config
         ("mqtt:\n  port: 70000", "test:2: mqtt.port:"),
         ("mqtt:\n  port: '1883'\n  hots: x", "mqtt.hots: there is no such key"),
         ("mqtt:\n  transport: unix", "needs socket_path"),
+        ("mqtt:\n  host: mqtt://broker:1883", "test:2: mqtt.host: only a host name or address"),
         ("limits:\n  queue_length: 0", "test:2: limits.queue_length:"),
         ("limits:\n  ttl_s: .inf", "test:2: limits.ttl_s:"),
         ("reply_topics: ['a/+/{client}']", "wildcard"),

@@ -36,6 +36,7 @@ def reject():
 def test_the_event_and_the_outcome_are_the_golden_ones(reject, address):
     before = int(time.time())
     (event, reply), counters = reject(address)
+    assert reply.content_type == "application/json"
     assert event.topic == "rkllm/rock5/client/kitchen/event/q7"
     assert event.payload == encode(json.loads((WIRE / "rejected.json").read_bytes()))
     assert reply.topic == "rkllm/rock5/client/kitchen/reply/q7"
@@ -49,6 +50,7 @@ def test_the_event_and_the_outcome_are_the_golden_ones(reject, address):
 
 def test_bare_text_gets_one_line_and_no_event(reject, address):
     (reply,), counters = reject(address, text=True)
+    assert reply.content_type == "text/plain"
     assert reply.topic == "rkllm/rock5/client/kitchen/reply/q7"
     assert reply.payload == b"ERROR invalid_request: ttl_s: Input should be greater than 0"
     assert counters.rejected == 1

@@ -93,6 +93,21 @@ def test_a_wrong_value_is_refused_and_the_sentence_names_the_field(name, value):
     assert message.startswith(name)
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"stop": ["a", ""]}, "stop.1: String should have at least 1 character"),
+        ({"stop": ["a", 5]}, "stop.1: Input should be a valid string"),
+        (
+            {"messages": [{"role": "user", "content": [{"text": "x"}]}]},
+            "messages.0.content.0.type: Field required",
+        ),
+    ],
+)
+def test_of_what_may_be_a_text_or_a_list_the_sentence_speaks_of_what_was_sent(fields, said):
+    assert refusal(fields | ({"prompt": None} if "messages" in fields else {})) == ("invalid_request", said)
+
+
 @pytest.mark.parametrize("bad", ["", "event", "delta", "a/b", "a b", "x" * 65, "é"])
 def test_an_id_in_the_json_obeys_the_rule_of_the_topic(bad):
     assert refusal({"id": bad}) == ("invalid_request", "id: not a valid id")

@@ -163,6 +163,26 @@ def test_a_missing_certificate_file_is_named(run, broker, tmp_path):
     assert "none.pem: No such file" in reason_of_failure(run, port=broker.port, tls=tls)
 
 
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (
+            {"ca_file": "our.key"},
+            "TLS: there is no certificate in the PEM file {folder}/our.key (tls.ca_file)",
+        ),
+        (
+            {"certificate_file": "our.pem"},
+            "TLS: tls.certificate_file and tls.key_file are no certificate and",
+        ),
+        ({"certificate_file": "our.pem", "key_file": "ca.key"}, "TLS: tls.certificate_file and tls.key_file"),
+    ],
+)
+def test_a_file_of_ours_that_does_not_fit_is_named_by_its_key(run, tls_broker, certificates, files, said):
+    tls = TlsConfig(**{"ca_file": certificates / "ca.pem"} | {k: certificates / v for k, v in files.items()})
+    reason = reason_of_failure(run, host="localhost", port=tls_broker().port, tls=tls)
+    assert reason.startswith(said.format(folder=certificates))
+
+
 def test_a_client_certificate_with_a_locked_key_is_shown(run, tls_broker, certificates, peer):
     port = tls_broker("require_certificate true").port
 

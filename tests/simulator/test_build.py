@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -80,8 +81,10 @@ def test_without_a_compiler_an_earlier_build_serves_and_otherwise_the_error_says
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     assert simulator.build(directory=kept) == library
-    with pytest.raises(simulator.CompilerMissing, match="apt install gcc"):
+    with pytest.raises(simulator.CompilerMissing) as missing:
         simulator.build("1.1.4", directory=kept)
+    assert "apt install gcc" in missing.value.hint
+    assert "apt" not in str(missing.value), "told twice where message and hint are shown"
 
 
 def test_a_compiler_that_fails_is_reported_with_its_words(tmp_path: Path) -> None:
@@ -124,3 +127,32 @@ def test_the_sources_compile_without_a_warning_and_stay_readable(source: Path) -
     strict = ["-Wall", "-Wextra", "-Werror", "-fsyntax-only", '-DRKLLM_SIM_VERSION="0.0.0"']
     subprocess.run(["cc", *simulator.FLAGS, *strict, source], check=True, env=os.environ | {"LC_ALL": "C"})
     assert len(source.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.fixture
+def homeless(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user whose home does not exist, and without a compiler; returns what is its folder then."""
+    simulator.build(directory=kept)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "absent"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path / f"rkllmrt-{os.getuid()}"
+
+
+def test_a_user_without_a_home_has_a_private_folder(homeless: Path, kept: Path) -> None:
+    homeless.mkdir(mode=0o700)
+    for built in kept.iterdir():
+        (homeless / built.name).symlink_to(built)
+    assert simulator.build().parent == homeless
+
+
+@pytest.mark.parametrize("made", ["writable by all", "a link"])
+def test_a_folder_in_which_others_may_have_put_a_library_is_refused(homeless: Path, made: str) -> None:
+    if made == "a link":
+        homeless.symlink_to(homeless.parent)
+    else:
+        homeless.mkdir()
+        homeless.chmod(0o777)
+    with pytest.raises(simulator.BuildFailed, match="not a folder of its own") as refused:
+        simulator.build()
+    assert "XDG_CACHE_HOME" in refused.value.hint

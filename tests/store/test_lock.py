@@ -65,5 +65,6 @@ def test_an_unreadable_owner_is_still_an_owner(path):
 
 def test_a_lock_that_cannot_be_opened_is_told_as_such(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be locked"):
+    with pytest.raises(StoreError, match=r"cannot be locked: Not a directory$") as failed:
         JournalLock(tmp_path / "file" / "journal.db").take()
+    assert f"give {tmp_path / 'file'}" in failed.value.hint

@@ -10,6 +10,7 @@ import hashlib
 import mmap
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -48,7 +49,7 @@ class SimulatorError(RuntimeError):
     """The simulator cannot be built; `hint` says what to do."""
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(f"{message}\n{hint}")
+        super().__init__(message)
         self.hint = hint
 
 
@@ -119,7 +120,27 @@ def build(version: str = "1.3.1", *, cc: str | None = None, directory: Path | No
 
 def _cache_directory() -> Path:
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "rkllmrt"
+    if Path(base).is_absolute():
+        return Path(base) / "rkllmrt"
+    try:
+        home = Path.home()
+    except RuntimeError:  # no HOME, and no such user in the password file: containers
+        return _private_folder()
+    return home / ".cache" / "rkllmrt" if home.is_dir() else _private_folder()
+
+
+def _private_folder() -> Path:
+    """Return a folder for users without a home; nobody else could have put a library there to be loaded."""
+    folder = Path(tempfile.gettempdir()) / f"rkllmrt-{os.getuid()}"
+    hint = "Set XDG_CACHE_HOME to a folder that this user can write."
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise BuildFailed(f"this user has no home, and {folder} cannot be used: {error}", hint) from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise BuildFailed(f"this user has no home, and {folder} is not a folder of its own", hint)
+    return folder
 
 
 def _find_compiler(cc: str | None) -> str | None:
