@@ -23,8 +23,8 @@ from rkllm_mqtt.store.conversations import (
 )
 from rkllm_mqtt.store.errors import StoreFull, from_sqlite
 from rkllm_mqtt.store.jobs import Recovered
+from rkllm_mqtt.store.known import KnownIds
 from rkllm_mqtt.store.lock import JournalLock
-from rkllm_mqtt.store.lookup import Lookup
 from rkllm_mqtt.store.prefixes import PrefixRow
 from rkllm_mqtt.store.schema import make_folder, open_database
 from rkllm_mqtt.store.upkeep import Last
@@ -63,7 +63,9 @@ class Journal:
         self._lock = JournalLock(path)
         self._ballast = Ballast(Path(f"{path}.ballast"), ballast_mb << 20)
         self._writer = Writer(self._connect, self._lock.release, self._clock, self._ballast, tick_s=tick_s)
-        self._lookup: Lookup | None = None
+        self._known = KnownIds()
+        self._known_anew: KnownIds | None = None
+        """Is being filled, to take the place of the other."""
 
     @classmethod
     async def open(
@@ -100,17 +102,10 @@ class Journal:
             source=source or ClockSource(),
         )
         await journal._writer.start()
-        try:
-            journal._lookup = Lookup(path)
-        except sqlite3.Error as error:
-            await journal.close()
-            raise from_sqlite(error, path) from error
         return journal
 
     async def close(self) -> None:
         """Carry out what was asked, store the clock, and let the next process in."""
-        if self._lookup is not None:
-            self._lookup.close()
         await self._writer.close()
 
     def now(self) -> float:
@@ -178,11 +173,15 @@ class Journal:
                 raise StoreFull("the disk is full", "free some space; the daemon goes on by itself")
             return found
 
+        if may_insert:
+            for known in (self._known, self._known_anew):
+                if known is not None:
+                    known.add((new.target, new.client, new.id))
         return self._writer.submit(operation)
 
     def may_know(self, target: str, client: str, request_id: str) -> bool:
-        """Return at once whether a job of this id may be stored; calls still under way are not seen."""
-        return self._lookup is None or self._lookup.may_know(target, client, request_id)
+        """Return at once whether a job of this id may be stored, or is on its way there."""
+        return self._known.may_hold((target, client, request_id))
 
     def find(self, target: str, client: str, request_id: str) -> Future[JobRecord | None]:
         """Return the job of this id, finished or not."""
@@ -291,7 +290,20 @@ class Journal:
             if removed:
                 self._writer.empty_log_soon()
             if removed < limit:
-                return total
+                break
+        if self._known.is_crowded:
+            await self._renew_known()
+        return total
+
+    async def _renew_known(self) -> None:
+        """Forget the ids of removed jobs; what is admitted meanwhile is noted in both filters."""
+        self._known_anew = anew = KnownIds()
+        try:
+            for key in await self._writer.submit(upkeep.known_ids):
+                anew.add(key)
+            self._known = anew
+        finally:
+            self._known_anew = None
 
     def oldest(self) -> Future[float | None]:
         """Return when the settled job finished that `purge` removes next (journal clock)."""
@@ -338,6 +350,7 @@ class Journal:
             if last is not None:
                 self._clock.resume(last)
             self.meta.update(upkeep.load_meta(connection))
+            self._known = KnownIds(upkeep.known_ids(connection))
         except sqlite3.Error as error:
             connection.close()
             raise from_sqlite(error, self.path) from error

@@ -38,6 +38,11 @@ def purge(connection: sqlite3.Connection, before: float, limit: int) -> int:
     return removed
 
 
+def known_ids(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    """Return target, client and id of every job."""
+    return connection.execute("SELECT target, client, id FROM jobs").fetchall()
+
+
 def oldest(connection: sqlite3.Connection) -> float | None:
     """Return when the settled job that is removed next has finished, seconds of the journal clock."""
     (finished_at,) = connection.execute(
