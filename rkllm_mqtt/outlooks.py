@@ -69,11 +69,14 @@ class Outlooks:
 
     def too_late(self, job: Job) -> Fault | None:
         """Return why a new job cannot have its first token in time if all goes well; None when it may."""
-        left_s = job.deadline - self._journal.now()
+        now = self._journal.now()
+        left_s = job.deadline - now
+        held_s = self._policy.holds.left_s(now)  # it may end at any moment
+        is_idle = not (self._turns or self._policy.waiting) and self._slot.loading_since is None
+        all_done_s = held_s if is_idle else self._forecast.all_done_s(self._occupied())
         # Nearly all deadlines are far behind all that waits.
-        if left_s > self._forecast.all_done_s(self._occupied()) + _SOON_S or left_s <= 0:
+        if left_s > all_done_s + _SOON_S or left_s <= 0:
             return None
-        held_s = self._policy.holds.left_s(self._journal.now())  # it may end at any moment
         begins_s = max(0.0, self.outlook_of_new(job).begins_in_s - held_s)
         hope_s = self._estimates.hope_s(begins_s, job)
         if hope_s is None or hope_s <= left_s:

@@ -214,7 +214,7 @@ class Scheduler:
         last = self._last_job
         if last is None or job.priority is Priority.INTERACTIVE or job.priority < last.priority:
             return None
-        if not self.is_foreign(job):
+        if not self.cache.may_save or not self.is_foreign(job):
             return None
         order = self.cache.in_front()
         if order is not None and order.save is not None:

@@ -217,10 +217,15 @@ class PrefixCache:
     def _may_load(self, chain: Chain) -> bool:
         return self._facts.can_restore and self._crashes.get(chain.fingerprint, 0) < _CRASHES
 
+    @property
+    def may_save(self) -> bool:
+        """Return whether any file may be written now."""
+        facts = self._facts
+        able = self._slot.facts.capabilities.get("per_run_max_new_tokens") or facts.aborted_saves is True
+        return facts.can_restore and bool(able) and bool(self.tiers) and time.monotonic() >= self._not_before
+
     def _may_save(self, chain: Chain) -> bool:
-        limited = self._slot.facts.capabilities.get("per_run_max_new_tokens")
-        able = limited or self._facts.aborted_saves is True
-        return bool(able) and self._may_load(chain) and time.monotonic() >= self._not_before
+        return self._may_load(chain) and self.may_save
 
     def _seconds_per_mb(self, tier: str) -> float:
         learned = self._rates_of_tier.get(("load_s_per_mb", tier))

@@ -20,9 +20,10 @@ class WaitingJobs:
         """
         self.lines = {priority: Line(remembered) for priority in Priority}
         self._by_client: dict[str, int] = {}
+        self._count = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self.lines.values()))
+        return self._count
 
     def __iter__(self) -> Iterator[Job]:
         """Yield the jobs as they would run if each took what it was estimated to and no reserve was unmet."""
@@ -36,6 +37,7 @@ class WaitingJobs:
         """Put a job into the line of its class, before all of its client that were accepted after it."""
         self.lines[job.priority].add(job)
         self._by_client[job.client] = self._by_client.get(job.client, 0) + 1
+        self._count += 1
 
     def remove(self, job: Job) -> None:
         """Take a job out.
@@ -44,6 +46,7 @@ class WaitingJobs:
             KeyError: It does not wait.
         """
         self.lines[job.priority].remove(job)
+        self._count -= 1
         left = self._by_client[job.client] - 1
         if left:
             self._by_client[job.client] = left

@@ -241,7 +241,7 @@ class RequestParser:
                 "Presets of this node: " + ", ".join(sorted(self._config.presets)),
             )
         sampling = self._config.presets[preset].model_dump(exclude_none=True) if preset is not None else {}
-        asked = {name: value for name in SAMPLING if (value := getattr(wire, name)) is not None}
+        asked = {name: getattr(wire, name) for name in wire.sent(SAMPLING)}
         if capabilities and not capabilities.get("per_run_sampling", True):
             return {}, [*asked, *(["preset"] if wire.preset else [])]
         return {**sampling, **asked}, []

@@ -1,6 +1,6 @@
 """The JSON of a request, checked field by field; every field is hostile until it has passed here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any, Literal
 
@@ -97,6 +97,11 @@ class WireRequest(_Wire):
     warm: str | bool | None = None
     hold_s: Annotated[float, Field(ge=0, le=30)] | None = None
 
+    def sent(self, names: Iterable[str]) -> list[str]:
+        """Return those of the fields that were sent, and not as null."""
+        given = self.model_fields_set
+        return [name for name in names if name in given and getattr(self, name) is not None]
+
     @property
     def without_effect(self) -> list[str]:
         """Return the fields that change nothing, unknown ones first: at most 32, each at most 64 long."""
@@ -111,11 +116,9 @@ class WireRequest(_Wire):
         if self.response_format is not None and not self.response_format:
             names["response_format"] = None
         if not self.tools:
-            names.update(
-                dict.fromkeys(name for name in ("tools", "tool_choice") if getattr(self, name) is not None)
-            )
+            names.update(dict.fromkeys(self.sent(("tools", "tool_choice"))))
         without = _WITHOUT_EFFECT[self.task or "chat"]
-        names.update(dict.fromkeys(name for name in without if getattr(self, name) is not None))
+        names.update(dict.fromkeys(self.sent(without)))
         return [name[:64] for name in islice(names, _MAX_NAMES)]
 
 

@@ -258,6 +258,9 @@ class Renderer:
             raise self._failed(exc, exc.lineno) from exc
         except TemplateError as exc:
             raise self._failed(exc, None) from exc
+        for template in (plain, with_tools):
+            # A chain of maps, which each rendering would flatten again.
+            template.globals = dict(template.globals)
         return {False: plain, True: with_tools}
 
     def _failed(self, exc: Exception, line: int | None) -> RenderError:

@@ -36,7 +36,7 @@ class Runs:
     @property
     def turns(self) -> int:
         """Return how many times the library is to be entered for them; a batch counts as one."""
-        return len({run.batch or run.generation for run in self})
+        return len({run.batch or run.generation for run in self}) if self._runs else 0
 
     def find(self, generation: int) -> Run | None:
         """Return a run that has not ended."""

@@ -101,7 +101,7 @@ class Slot:
     @property
     def loaded_from(self) -> list[Any]:
         """Return what tells the loaded model file and runtime from any other, as JSON has it."""
-        return [*(list(stamp) for stamp in self._sources.loaded), self.facts.version]
+        return [*map(list, self._sources.loaded), self.facts.version]
 
     @property
     def last_run(self) -> int:

@@ -19,9 +19,12 @@ LONGEST_DOWN_S = 366 * 86_400.0
 """A longer pause by the wall clock is rather a clock that was wrong before or is wrong now."""
 
 
+# It also counts suspend; systems without it fall back to the plain monotonic clock.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 def _uptime_s() -> float:
-    # CLOCK_BOOTTIME also counts suspend; systems without it fall back to the plain monotonic clock.
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return time.clock_gettime(_CLOCK)
 
 
 def _boot_id() -> str:
