@@ -1,15 +1,20 @@
 """`rkllm-mqtt run`: the daemon in the foreground, until SIGTERM or Ctrl-C."""
 
 import argparse
-import asyncio
 import faulthandler
 import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 
 from rkllm_mqtt.commands.failure import EXIT_FAILED, EXIT_JOURNAL
+from rkllm_mqtt.core.errors import ConfigError
+
+_OWN_HASHES = ("_md5", "_sha1", "_sha3", "_blake2")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,13 +32,8 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: The configuration cannot be used.
     """
     gc.disable()  # what imports make stays: to walk through it again and again is a tenth of the start
-    from rkllm_mqtt.config import Config, LogConfig, load_config
-    from rkllm_mqtt.core.errors import ConfigError
-    from rkllm_mqtt.logs import configure_logging, get_logger
-    from rkllm_mqtt.serving import serve
-    from rkllm_mqtt.store.errors import StoreError
-
-    gc.enable()
+    with absent("_hashlib") if _hashes_without_openssl() else nullcontext():
+        from rkllm_mqtt.config import Config, LogConfig, load_config
 
     def read() -> Config:
         config = load_config(args.config)
@@ -44,6 +44,14 @@ def run(args: argparse.Namespace) -> int:
     # A watchdog ends us by SIGABRT: where each thread was is all that can be learned then.
     faulthandler.enable()
     config = read()
+    with absent("ssl") if config.mqtt.tls is None else nullcontext():
+        import asyncio
+
+        from rkllm_mqtt.logs import configure_logging, get_logger
+        from rkllm_mqtt.serving import serve
+        from rkllm_mqtt.store.errors import StoreError
+
+    gc.enable()
     configure_logging(config.log.level)
     try:
         restart = asyncio.run(serve(config, read))
@@ -60,3 +68,25 @@ def run(args: argparse.Namespace) -> int:
     if restart:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     return 0
+
+
+@contextmanager
+def absent(*names: str) -> Iterator[None]:
+    """Let imports not find these modules, unless they are there already.
+
+    The standard library and paho use OpenSSL where it is, and do without it where it is not: 5 MB of memory
+    that a daemon beside its broker has no use for.
+    """
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is the import system's "no"
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+def _hashes_without_openssl() -> bool:
+    """Return whether Python has hash functions of its own; some builds leave them to OpenSSL."""
+    sha2 = find_spec("_sha2") or (find_spec("_sha256") and find_spec("_sha512"))
+    return sha2 is not None and all(map(find_spec, _OWN_HASHES))

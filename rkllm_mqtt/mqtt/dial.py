@@ -8,12 +8,11 @@ the resolver, the certificate files and paho's websocket handshake need a thread
 import asyncio
 import contextlib
 import socket
-import ssl
 from functools import partial
 
 from paho.mqtt.client import _WebsocketWrapper
 
-from rkllm_mqtt.config import MqttConfig, TlsConfig
+from rkllm_mqtt.config import MqttConfig
 from rkllm_mqtt.mqtt.link import Link, Stream
 
 _PORTS = {("tcp", False): 1883, ("tcp", True): 8883, ("websockets", False): 80, ("websockets", True): 443}
@@ -45,10 +44,13 @@ async def dial(config: MqttConfig) -> Link:
         try:
             stream: Stream = sock
             if config.tls is not None and config.transport != "unix":
-                context = await asyncio.to_thread(_tls_context, config.tls, config)
+                # Only here: `ssl` takes 4 MB, which a daemon beside its broker does without.
+                from rkllm_mqtt.mqtt import tls
+
+                context = await asyncio.to_thread(tls.context_of, config.tls, config)
                 # wrap_socket takes the descriptor over: from here on, only the wrapped socket closes it.
                 sock = context.wrap_socket(sock, server_hostname=config.host, do_handshake_on_connect=False)
-                await _shake_hands(sock)
+                await tls.shake_hands(sock)
                 stream = sock
             if config.transport == "websockets":
                 stream = await _upgrade(sock, config)
@@ -87,57 +89,6 @@ async def _connected(family: int, address: object) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _tls_context(tls: TlsConfig, config: MqttConfig) -> ssl.SSLContext:
-    """Read the certificates, anew for each connection: they are renewed while the daemon runs."""
-    for path in (tls.ca_file, tls.certificate_file, tls.key_file):
-        if path is not None:
-            path.open("rb").close()  # an error that names the file; OpenSSL's does not
-    try:
-        context = ssl.create_default_context(cafile=None if tls.ca_file is None else str(tls.ca_file))
-    except ssl.SSLError as exc:
-        raise ssl.SSLError(f"there is no certificate in the PEM file {tls.ca_file} (tls.ca_file)") from exc
-    if tls.certificate_file is not None:
-        password = config.key_password.get_secret_value() if config.key_password is not None else ""
-        try:
-            # A callable, and never None: OpenSSL would ask at the terminal.
-            context.load_cert_chain(tls.certificate_file, tls.key_file, lambda: password)
-        except ssl.SSLError as exc:
-            raise ssl.SSLError(
-                "tls.certificate_file and tls.key_file are no certificate and its key in PEM form, or"
-                " tls.key_password_file is wrong"
-            ) from exc
-    if tls.insecure:
-        context.check_hostname = False
-    return context
-
-
-async def _shake_hands(sock: ssl.SSLSocket) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        ready = loop.create_future()
-        try:
-            sock.do_handshake()
-        except ssl.SSLWantReadError:
-            loop.add_reader(sock, _wake, ready)
-            try:
-                await ready
-            finally:
-                loop.remove_reader(sock)
-        except ssl.SSLWantWriteError:
-            loop.add_writer(sock, _wake, ready)
-            try:
-                await ready
-            finally:
-                loop.remove_writer(sock)
-        else:
-            return
-
-
-def _wake(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
 
 
 async def _upgrade(sock: socket.socket, config: MqttConfig) -> Stream:

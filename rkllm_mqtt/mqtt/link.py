@@ -7,7 +7,6 @@ Rule 1: `send` takes all it is given, always; so the border between two calls is
 Rule 2: nothing leaves before `flush`.
 """
 
-import ssl
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,6 +15,14 @@ READ_BYTES = 16_384
 
 WRITE_BYTES = 16_384
 """One write. A TLS write that could not finish is repeated with at least the same bytes."""
+
+
+try:
+    import ssl
+except ImportError:  # without TLS it is left out, see `commands.run`
+    WOULD_BLOCK: tuple[type[OSError], ...] = (BlockingIOError,)
+else:
+    WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Stream(Protocol):
@@ -51,7 +58,7 @@ class Link:
         """Return 1 to `bufsize` bytes, or b"" at the end of the stream.
 
         Raises:
-            BlockingIOError: Nothing has arrived (with TLS: ssl.SSLWantReadError).
+            BlockingIOError: Nothing has arrived.
             OSError: The stream is broken; also kept in `error`.
         """
         position = self._position
@@ -61,8 +68,8 @@ class Link:
             return piece
         try:
             self._ahead = self._stream.recv(max(READ_BYTES, min(bufsize, READ_BYTES * 16)))
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
+        except WOULD_BLOCK as exc:
+            raise BlockingIOError from exc
         except OSError as exc:
             self.error = exc
             raise
@@ -94,7 +101,7 @@ class Link:
         while self._outgoing:
             try:
                 taken = self._stream.send(bytes(self._outgoing[:WRITE_BYTES]))
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            except WOULD_BLOCK:
                 return False
             except OSError as exc:
                 self.error = exc

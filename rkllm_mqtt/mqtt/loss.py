@@ -2,7 +2,7 @@
 
 import os
 import socket
-import ssl
+import sys
 
 from msgspec import Struct
 
@@ -32,9 +32,10 @@ class LinkLost(Exception):
 
 def reason_of(error: OSError) -> str:
     """Return what an operating system or TLS error means; never holds a secret."""
-    if isinstance(error, ssl.SSLCertVerificationError):
+    ssl = sys.modules.get("ssl")  # where it was not needed, no error is of it
+    if ssl is not None and isinstance(error, ssl.SSLCertVerificationError):
         return f"the broker's certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
+    if ssl is not None and isinstance(error, ssl.SSLError):
         # OpenSSL's words have a reason, ours have none.
         reason = getattr(error, "reason", None)
         return f"TLS: {reason.lower().replace('_', ' ') if reason else error.args[-1]}"
