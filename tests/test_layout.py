@@ -23,7 +23,6 @@ ELSEWHERE = {
     "rkllm_mqtt/commands/interruption.py": "commands/test_ask.py",
     "rkllm_mqtt/commands/failure.py": "commands/test_main.py",
     "rkllm_mqtt/commands/config.py": "commands/test_main.py",
-    "rkllm_mqtt/commands/run.py": "end_to_end/test_promises.py",
     "rkllm_mqtt/config/models.py": "config/test_settings.py",
     "rkllm_mqtt/config/folder.py": "test_inventory.py",
     "rkllm_mqtt/runtime/wedged.py": "end_to_end/test_wedged.py",

@@ -5,7 +5,6 @@ is imported, so that `ask` does not wait for what the daemon needs.
 """
 
 import argparse
-import difflib
 import importlib
 import os
 import sys
@@ -147,6 +146,8 @@ def _parser() -> _Parser:
 
 
 def _unknown(kind: str, word: str, known: Sequence[str]) -> str:
+    import difflib  # only for who mistypes
+
     close = difflib.get_close_matches(word, known, n=1)
     return f"there is no {kind} {word!r}" + (f"; did you mean {close[0]!r}?" if close else "")
 

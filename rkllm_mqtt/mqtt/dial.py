@@ -64,7 +64,9 @@ async def _connect(config: MqttConfig) -> socket.socket:
     if config.transport == "unix":
         return await _connected(socket.AF_UNIX, str(config.socket_path))
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(config.host, port_of(config), type=socket.SOCK_STREAM)
+    # As bytes a name is taken as it is; else Python loads its tables for names that are not ASCII, 1 MB.
+    host = config.host.encode() if config.host.isascii() else config.host
+    found = await loop.getaddrinfo(host, port_of(config), type=socket.SOCK_STREAM)
     for position, (family, _, _, _, address) in enumerate(found):
         # A black hole must not use up the time of the other addresses.
         share_s = config.connect_timeout_s / (len(found) - position)
