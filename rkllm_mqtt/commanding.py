@@ -6,91 +6,91 @@ from typing import TYPE_CHECKING, Any
 from rkllm_mqtt.admin import Arguments, Command, CommandRefused, log_level, text_argument
 
 if TYPE_CHECKING:
-    from rkllm_mqtt.app import Daemon
+    from rkllm_mqtt.parts import Parts
 
 
-def build_commands(daemon: "Daemon") -> Mapping[str, Command]:  # noqa: C901 - a list of one-liners, no branches
+def build_commands(parts: "Parts") -> Mapping[str, Command]:  # noqa: C901 - a list of one-liners, no branches
     """Return the commands of a daemon by name."""
 
     async def health(_: Arguments) -> Mapping[str, Any]:
-        return daemon.reporter.health()
+        return parts.reporter.health()
 
     async def info(_: Arguments) -> Mapping[str, Any]:
-        return daemon.views.info()
+        return parts.views.info()
 
     async def queue(_: Arguments) -> Mapping[str, Any]:
-        return daemon.views.queue()
+        return parts.views.queue()
 
     async def schedules(_: Arguments) -> Mapping[str, Any]:
-        return daemon.recurring.members()
+        return parts.recurring.members()
 
     async def run(arguments: Arguments) -> Mapping[str, Any]:
         try:
-            return {"id": await daemon.recurring.ask_now(_schedule(daemon, arguments))}
+            return {"id": await parts.recurring.ask_now(_schedule(parts, arguments))}
         except ValueError as exc:
             raise CommandRefused(str(exc)) from exc
 
     async def pause(arguments: Arguments) -> Mapping[str, Any]:
         if "schedule" in arguments:
-            await daemon.recurring.pause(_schedule(daemon, arguments), paused=True)
-            return daemon.recurring.members()
-        daemon.set_flow(paused=True, draining=False)
-        return {"state": daemon.views.state()}
+            await parts.recurring.pause(_schedule(parts, arguments), paused=True)
+            return parts.recurring.members()
+        parts.set_flow(paused=True, draining=False)
+        return {"state": parts.views.state()}
 
     async def resume(arguments: Arguments) -> Mapping[str, Any]:
         if "schedule" in arguments:
-            await daemon.recurring.pause(_schedule(daemon, arguments), paused=False)
-            return daemon.recurring.members()
-        daemon.set_flow(paused=False, draining=False)
-        return {"state": daemon.views.state()}
+            await parts.recurring.pause(_schedule(parts, arguments), paused=False)
+            return parts.recurring.members()
+        parts.set_flow(paused=False, draining=False)
+        return {"state": parts.views.state()}
 
     async def drain(_: Arguments) -> Mapping[str, Any]:
-        daemon.set_flow(paused=False, draining=True)
-        return {"state": daemon.views.state()}
+        parts.set_flow(paused=False, draining=True)
+        return {"state": parts.views.state()}
 
     async def cancel(arguments: Arguments) -> Mapping[str, Any]:
-        jobs = _chosen(daemon, arguments)
+        jobs = _chosen(parts, arguments)
         for job in jobs:
-            await daemon.dispatcher.cancel(job)
+            await parts.dispatcher.cancel(job)
         return {"cancelled": [{"client": job.client, "id": job.id} for job in jobs[:100]], "count": len(jobs)}
 
     async def model(arguments: Arguments) -> Mapping[str, Any]:
         model_id = text_argument(arguments, "id")
-        if model_id not in daemon.catalogue:
+        if model_id not in parts.catalogue:
             raise CommandRefused(f"there is no model {model_id[:64]!r}")
-        if (fault := daemon.catalogue.fault(model_id)) is not None:
+        if (fault := parts.catalogue.fault(model_id)) is not None:
             raise CommandRefused(f"{fault.message}: {fault.hint}")
         again = arguments.get("batch") is True
-        if again and not daemon.dispatcher.batching.try_again(model_id):
+        if again and not parts.dispatcher.batching.try_again(model_id):
             raise CommandRefused(
                 f"no batches are configured for model {model_id[:64]!r}: it has no `n_batch`"
             )
-        daemon.dispatcher.load(model_id)
+        parts.dispatcher.load(model_id)
         return {"model": model_id, "batch": True} if again else {"model": model_id}
 
     async def probe(arguments: Arguments) -> Mapping[str, Any]:
-        model_id = text_argument(arguments, "id") if "id" in arguments else daemon.slot.wanted
-        if model_id not in daemon.catalogue:
+        model_id = text_argument(arguments, "id") if "id" in arguments else parts.slot.wanted
+        if model_id not in parts.catalogue:
             raise CommandRefused(f"there is no model {model_id[:64]!r}")
         if arguments.get("again") is True:
-            daemon.probing.again(model_id)
-        return daemon.probing.told(model_id)
+            parts.probing.again(model_id)
+        return parts.probing.told(model_id)
 
     async def conversations(_: Arguments) -> Mapping[str, Any]:
-        return {"conversations": await daemon.conversations.shown()}
+        return {"conversations": await parts.conversations.shown()}
 
     async def conversation_forget(arguments: Arguments) -> Mapping[str, Any]:
         client, name = text_argument(arguments, "client"), text_argument(arguments, "id")
-        if not await daemon.conversations.forget(client, name):
+        if not await parts.conversations.forget(client, name):
             raise CommandRefused("there is no such conversation")
         return {"client": client, "id": name}
 
     async def restart_worker(_: Arguments) -> Mapping[str, Any]:
-        daemon.slot.restart()
-        return {"model": daemon.slot.wanted}
+        parts.slot.restart()
+        return {"model": parts.slot.wanted}
 
     async def restart(_: Arguments) -> Mapping[str, Any]:
-        daemon.stop(restart=True)
+        parts.restart()
         return {}
 
     return {
@@ -105,9 +105,9 @@ def build_commands(daemon: "Daemon") -> Mapping[str, Command]:  # noqa: C901 - a
         "cancel": cancel,
         "model": model,
         "probe": probe,
-        "caches": daemon.caches.list,
-        "cache_create": daemon.caches.create,
-        "cache_delete": daemon.caches.delete,
+        "caches": parts.caches.list,
+        "cache_create": parts.caches.create,
+        "cache_delete": parts.caches.delete,
         "conversations": conversations,
         "conversation_forget": conversation_forget,
         "restart_worker": restart_worker,
@@ -116,32 +116,32 @@ def build_commands(daemon: "Daemon") -> Mapping[str, Command]:  # noqa: C901 - a
     }
 
 
-def _schedule(daemon: "Daemon", arguments: Arguments) -> str:
+def _schedule(parts: "Parts", arguments: Arguments) -> str:
     """Return the schedule that is meant.
 
     Raises:
         CommandRefused: There is none of this name.
     """
     name = text_argument(arguments, "schedule")
-    if name not in daemon.recurring.names:
+    if name not in parts.recurring.names:
         raise CommandRefused(
-            f"there is no schedule {name[:64]!r}; there are: {', '.join(daemon.recurring.names)}"
+            f"there is no schedule {name[:64]!r}; there are: {', '.join(parts.recurring.names)}"
         )
     return name
 
 
-def _chosen(daemon: "Daemon", arguments: Arguments) -> list[Any]:
+def _chosen(parts: "Parts", arguments: Arguments) -> list[Any]:
     """Return the jobs that a cancel means.
 
     Raises:
         CommandRefused: It names none.
     """
     if arguments.get("all") is True:
-        return daemon.live.all()
+        return parts.live.all()
     if arguments.get("running") is True:
-        return [turn.job for turn in daemon.dispatcher.turns if turn.run.started_at is not None]
+        return [turn.job for turn in parts.dispatcher.turns if turn.run.started_at is not None]
     client, request_id = text_argument(arguments, "client"), text_argument(arguments, "id")
-    jobs = [job for job in daemon.live.all() if job.client == client and job.id == request_id]
+    jobs = [job for job in parts.live.all() if job.client == client and job.id == request_id]
     if not jobs:
         raise CommandRefused("there is no such unfinished request")
     return jobs

@@ -103,17 +103,17 @@ async def test_on_a_full_disk_new_prompts_are_refused_and_the_finals_of_old_ones
 ):
     async with inner(tmp_path, shared_broker.port) as (daemon, journal, client):
         await client.wait(lambda m: m.topic == f"{client.base}/health" and m.json["model_loaded"])
-        daemon.dispatcher.paused = True
+        daemon.parts.dispatcher.paused = True
         await client.ask("old", prompt="story 3000 tokens", max_tokens=4000)
         await client.wait(lambda m: m.topic == f"{client.box}/event/old" and m.json["type"] == "accepted")
         await limit_pages(journal, 1)
         await client.ask("new", prompt="x" * 20_000)
         error = (await client.final("new"))["error"]
         assert (error["code"], error["retryable"]) == ("internal", True)
-        health = daemon.reporter.health()
+        health = daemon.parts.reporter.health()
         assert health["status"] == "unhealthy"
         assert "journal" in {reason["code"] for reason in health["reasons"]}
-        daemon.set_flow(paused=False, draining=False)
+        daemon.parts.set_flow(paused=False, draining=False)
         withheld = await client.wait(
             lambda m: m.topic == f"{client.base}/log" and m.json["event"] == "outcome_withheld"
         )
@@ -143,7 +143,7 @@ async def test_topics_that_mean_nothing_are_counted_and_never_logged_with_their_
             lambda m: m.topic == f"{client.base}/log" and m.json["event"] == "invalid_topic"
         )
         assert b"bad name" not in logged.payload
-        assert daemon.views.stats()["invalid_topics_total"] == 1
+        assert daemon.parts.views.stats()["invalid_topics_total"] == 1
         await client.ask("good")
         assert (await client.final("good"))["text"] == "hello"
 
@@ -151,7 +151,7 @@ async def test_topics_that_mean_nothing_are_counted_and_never_logged_with_their_
 @in_loop
 async def test_a_duplicate_is_told_its_place_and_the_last_answer_is_retained(shared_broker, tmp_path):
     async with inner(tmp_path, shared_broker.port, limits={"last_ttl_s": 1}) as (daemon, _, client):
-        daemon.dispatcher.paused = True
+        daemon.parts.dispatcher.paused = True
         for name in ("a", "b", "c"):
             await client.ask(name, retain=True)
         await client.ask("b", retain=True)
@@ -164,7 +164,7 @@ async def test_a_duplicate_is_told_its_place_and_the_last_answer_is_retained(sha
             (False, 2),
             (True, 3),
         ]
-        daemon.set_flow(paused=False, draining=False)
+        daemon.parts.set_flow(paused=False, draining=False)
         await client.final("c")
         last = await asyncio.to_thread(client.watcher.wait_many, lambda m: m.topic == f"{client.box}/last", 4)
         assert [json.loads(m.payload)["id"] for m in last[:3]] == ["a", "b", "c"]
@@ -178,6 +178,6 @@ async def test_what_a_sender_answers_after_its_deadline_costs_no_memory(shared_b
             await client.ask(f"q{number}", ttl_s=600)
         for number in range(50):
             await client.final(f"q{number}")
-        assert daemon.live.count == 0
-        assert len(daemon._deadlines._heap) <= 1_100
-        assert daemon._background == set()
+        assert daemon.parts.live.count == 0
+        assert len(daemon.parts.deadlines._heap) <= 1_100
+        assert daemon.parts._background == set()

@@ -41,6 +41,7 @@ ELSEWHERE = {
     "rkllm_mqtt/config/policy.py": "config/test_settings.py",
     "rkllm_mqtt/config/runtime.py": "config/test_settings.py",
     "rkllm_mqtt/intake/neighbours.py": "intake/test_reception.py",
+    "rkllm_mqtt/parts.py": "test_app.py",
     "rkllm_mqtt/serving.py": "test_app.py",
     "rkllm_mqtt/sender.py": "test_app.py",
     "rkllm_mqtt/render/child.py": "render/test_fence.py",
