@@ -43,6 +43,8 @@ MARKS = (*OPENINGS, *RESULTS, *STRAY)
 any_mark = re.compile("|".join(map(re.escape, sorted(MARKS, key=len, reverse=True))))
 """Finds the first mark of a text."""
 
+_BEGINNINGS = frozenset(mark[:length] for mark in MARKS for length in range(len(mark) + 1))
+
 _LONGEST_HEAD = 300
 _LANGUAGES = ("tool_code", "tool_call", "tool_calls", "json", "")
 _FENCE_HEAD = re.compile(r"```[ \t]*([\w+-]*)[ \t]*(\r?\n)?")
@@ -67,7 +69,7 @@ def mark_at(text: str, at: int) -> str | None:
     if found:
         return found[0]
     rest = text[at : at + 32]
-    if at + len(rest) == len(text) and any(mark.startswith(rest) for mark in MARKS):
+    if at + len(rest) == len(text) and rest in _BEGINNINGS:
         return ""
     return None
 
@@ -78,8 +80,7 @@ def cut_mark_at_end(text: str, *, complete: bool) -> str:
     A single character stays where the model ended the text itself: nobody writes half a mark, but many a `<`.
     """
     for length in range(min(len(text), 32), 1 if complete else 0, -1):
-        tail = text[-length:]
-        if any(mark.startswith(tail) for mark in MARKS):
+        if text[-length:] in _BEGINNINGS:
             return text[:-length]
     return text
 
