@@ -93,10 +93,13 @@ def online(
     """A context with a daemon that many tests share; it ends in order, and has raised nothing."""
 
     @contextmanager
-    def run(name: str, environment: dict[str, str] | None = None, **config: Any) -> Iterator[Daemon]:
+    def run(
+        name: str, environment: dict[str, str] | None = None, *, afresh: bool = False, **config: Any
+    ) -> Iterator[Daemon]:
         settings = {**os.environ, "RKLLM_SIM_PROFILE": "instant", **(environment or {})}
         folder = tmp_path_factory.mktemp(name)
         daemon = Daemon(folder, shared_broker.port, f"{name}-{os.getpid()}", config, settings)
+        daemon.afresh = afresh
         watcher = Client(shared_broker.port).subscribe(f"rkllm/{daemon.node}/info")
         daemon.start(watcher)
         watcher.close()
@@ -146,12 +149,19 @@ def unloaded(
     """Start daemons without waiting for their model; each comes with a client that hears all of its node."""
     made: list[Daemon] = []
 
-    def make(*, port: int | None = None, environment: dict[str, str] | None = None, **config: Any) -> Any:
+    def make(
+        *,
+        port: int | None = None,
+        environment: dict[str, str] | None = None,
+        afresh: bool = False,
+        **config: Any,
+    ) -> Any:
         folder = tmp_path / f"daemon-{len(made)}"
         folder.mkdir()
         node = f"n{os.getpid()}-{abs(hash(tmp_path)) % 10**8}-{len(made)}"
         settings = {"RKLLM_SIM_PROFILE": "instant", **os.environ, **(environment or {})}
         daemon = Daemon(folder, port or shared_broker.port, node, config, settings)
+        daemon.afresh = afresh
         made.append(daemon)
         watcher = connect(f"rkllm/{node}/#", port=daemon.port)
         daemon.spawn()

@@ -61,7 +61,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def daemon(online):
-    with online("reload", runtime={"restart_max_s": 1}) as daemon:
+    with online("reload", afresh=True, runtime={"restart_max_s": 1}) as daemon:
         yield daemon
 
 

@@ -154,6 +154,7 @@ def test_a_daemon_tells_systemd_its_whole_life(manager, connect, shared_broker, 
     faulty = [{"id": "faulty", "file": str(MODELS / "faulty.sim")}]
     node = f"w{os.getpid()}-{time.monotonic_ns()}"[:31]
     daemon = Daemon(tmp_path, shared_broker.port, node, {"models": faulty}, environment)
+    daemon.afresh = True
     watcher = connect(f"rkllm/{node}/#")
     daemon.start(watcher)
     try:

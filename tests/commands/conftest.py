@@ -25,6 +25,7 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
+from ready_python import may_fork, ready_python
 
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 TIMEOUT_S = 40.0 * float(os.environ.get("RKLLM_MQTT_TEST_TIME", "1"))
@@ -253,16 +254,9 @@ class Commands:
         return [*words, "--port", str(self.port), "--base", self.base]
 
     def run(self, *words: str, given: bytes = b"", broker: bool = True) -> subprocess.CompletedProcess[bytes]:
-        line = self.words(*(self.at_broker(*words) if broker else words))
-        return subprocess.run(
-            line,
-            input=given,
-            capture_output=True,
-            cwd=self.folder,
-            env=self.environ,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        line = self.at_broker(*words) if broker else words
+        assert may_fork(self.environ)
+        return ready_python().run(line, self.environ, self.folder, given, TIMEOUT_S)
 
     def in_terminal(self, *words: str, columns: int = 80, rows: int = 24, broker: bool = True) -> "Terminal":
         line = self.words(*(self.at_broker(*words) if broker else words))

@@ -14,7 +14,7 @@ def first_delta(watcher: Client, box: str, request_id: str, attempt: int = 1):
 
 
 def test_prompts_sent_while_the_daemon_is_down_are_answered_when_it_is_back(launch):
-    daemon, watcher = launch()
+    daemon, watcher = launch(afresh=True)
     box = daemon.client("app")
     daemon.kill()
     for number in range(50):
@@ -25,7 +25,7 @@ def test_prompts_sent_while_the_daemon_is_down_are_answered_when_it_is_back(laun
 
 
 def test_the_will_says_offline_after_a_kill(launch):
-    daemon, watcher = launch(mqtt={"will_delay_s": 0})
+    daemon, watcher = launch(afresh=True, mqtt={"will_delay_s": 0})
     topic = f"rkllm/{daemon.node}/status"
     daemon.kill()
     assert watcher.wait(lambda m: m.topic == topic and m.payload == b"offline")

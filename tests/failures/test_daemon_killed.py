@@ -8,7 +8,7 @@ IN_2000 = 946_684_800.0
 
 
 def test_a_daemon_killed_in_mid_answer_answers_after_its_restart(launch):
-    daemon, watcher = launch(environment=SLOW)
+    daemon, watcher = launch(afresh=True, environment=SLOW)
     box = daemon.client("app")
     watcher.publish(f"{box}/request/q1", {"prompt": "story 20 tokens", "stream": True})
     watcher.publish(f"{box}/request/q2", "and one that waits")
@@ -25,7 +25,7 @@ def test_an_outcome_that_the_broker_never_had_is_sent_by_the_next_daemon_with_th
     launch, own_broker, connect
 ):
     broker = own_broker(persistence=True)
-    daemon, watcher = launch(port=broker.port, environment=SLOW)
+    daemon, watcher = launch(afresh=True, port=broker.port, environment=SLOW)
     box = daemon.client("app")
     payload = b'{"prompt":"story 5 tokens"}'
     watcher.publish(f"{box}/request/q1", payload)

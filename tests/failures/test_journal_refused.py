@@ -9,6 +9,7 @@ EXIT_JOURNAL = 74
 def refused(daemon):
     """Start the daemon once more and return what it says when it has ended."""
     before = len(daemon.log)
+    daemon.afresh = True
     daemon.spawn()
     assert daemon.process.wait(40) == EXIT_JOURNAL
     daemon.process = None

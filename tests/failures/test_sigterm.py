@@ -8,7 +8,7 @@ def first_delta(watcher, box, request_id):
 
 
 def test_it_puts_the_running_job_back_and_says_offline(launch):
-    daemon, watcher = launch(environment=SLOW, drain_timeout_s=0)
+    daemon, watcher = launch(afresh=True, environment=SLOW, drain_timeout_s=0)
     box = daemon.client("app")
     watcher.publish(f"{box}/request/q1", {"prompt": "story 40 tokens", "stream": True})
     first_delta(watcher, box, "q1")
@@ -20,7 +20,7 @@ def test_it_puts_the_running_job_back_and_says_offline(launch):
 
 
 def test_it_lets_the_running_job_end_in_its_time_and_leaves_what_comes_now_to_the_next_daemon(launch):
-    daemon, watcher = launch(environment=SLOW, drain_timeout_s=30)
+    daemon, watcher = launch(afresh=True, environment=SLOW, drain_timeout_s=30)
     box, queue = daemon.client("app"), f"rkllm/{daemon.node}/queue"
     watcher.publish(f"{box}/request/q1", {"prompt": "story 30 tokens", "stream": True})
     first_delta(watcher, box, "q1")

@@ -1,6 +1,7 @@
 """A real daemon process on a real broker."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import yaml
 from live_client import PATIENCE_S, Client, Received
+from ready_python import Forked, may_fork, ready_python
 
 
 class Daemon:
@@ -24,6 +26,8 @@ class Daemon:
         self.environment = environment
         self.python = sys.executable
         """What runs it; another one where the tests themselves run on another Python."""
+        self.afresh = False
+        """It starts as a command does, imports and all, and not as a fork of a Python that is ready."""
         self.config_file = folder / "config.yaml"
         settings: dict[str, Any] = {
             "node": node,
@@ -34,7 +38,7 @@ class Daemon:
         for key, value in config.items():
             settings[key] = {**settings[key], **value} if isinstance(settings.get(key), dict) else value
         self.config_file.write_text(yaml.safe_dump(settings))
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
 
     @property
     def log_file(self) -> Path:
@@ -52,23 +56,15 @@ class Daemon:
 
     def spawn(self) -> None:
         """Start the process without waiting."""
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    self.python,
-                    "-P",
-                    "-m",
-                    "rkllm_mqtt",
-                    "run",
-                    "--config",
-                    str(self.config_file),
-                    "--log-level",
-                    "debug",
-                ],
-                stdout=log,
-                stderr=log,
-                env=self.environment,
-            )
+        words = ["run", "--config", str(self.config_file), "--log-level", "debug"]
+        with self.log_file.open("ab") as log, Path(os.devnull).open() as nothing:
+            if self.python == sys.executable and not self.afresh and may_fork(self.environment):
+                self.process = ready_python().spawn(
+                    words, self.environment, Path.cwd(), nothing.fileno(), log.fileno(), log.fileno()
+                )
+                return
+            line = [self.python, "-P", "-m", "rkllm_mqtt", *words]
+            self.process = subprocess.Popen(line, stdout=log, stderr=log, env=self.environment)
 
     def start(self, watcher: Client) -> None:
         """Start, and wait until it is online and its model is loaded."""
