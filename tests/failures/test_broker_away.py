@@ -22,10 +22,7 @@ def test_what_ends_while_the_broker_is_away_is_delivered_when_it_is_back(own_bro
         watcher.publish(f"{box}/request/{name}", {"prompt": "say: hello", "stream": True})
     watcher.wait(lambda m: m.topic == f"{box}/event/q1" and m.json["type"] == "started")
     broker.stop()
-    ended = 0
-    with daemon.log_file.open() as log:
-        while ended < 2:
-            ended += "job_ended" in log.readline()
+    daemon.until_logged("job_ended", 2)
     broker.start()
     for name in ("q1", "q2"):
         assert device.reply(f"{box}/reply/{name}").json["text"] == "hello"
@@ -43,9 +40,7 @@ def test_a_broker_that_hangs_is_noticed_and_the_answer_comes_after_it(own_broker
     watcher.publish(f"{box}/request/q1", {"prompt": "story 5 tokens"})
     watcher.wait(lambda m: m.topic == f"{box}/event/q1" and m.json["type"] == "started")
     broker.process.send_signal(signal.SIGSTOP)
-    with daemon.log_file.open() as log:
-        while "broker_lost" not in log.readline():
-            pass
+    daemon.until_logged("broker_lost")
     broker.process.send_signal(signal.SIGCONT)
     assert watcher.reply(f"{box}/reply/q1").json["usage"]["completion_tokens"] == 5
 

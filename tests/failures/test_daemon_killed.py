@@ -31,9 +31,7 @@ def test_an_outcome_that_the_broker_never_had_is_sent_by_the_next_daemon_with_th
     watcher.publish(f"{box}/request/q1", payload)
     watcher.wait(lambda m: m.topic == f"{box}/event/q1" and m.json["type"] == "started")
     broker.stop()
-    with daemon.log_file.open() as log:
-        while "job_ended" not in log.readline():
-            watcher.wait_next(0.02)  # nothing comes: this is a pause
+    daemon.until_logged("job_ended")
     daemon.kill()
     broker.start()
     listener = connect(f"{box}/#", port=broker.port)

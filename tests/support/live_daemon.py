@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -83,6 +84,13 @@ class Daemon:
                 return
             assert time.monotonic() < until, self.log
             watcher.wait_next(0.5)
+
+    def until_logged(self, words: str, times: int = 1) -> None:
+        """Wait until its log so far has these words in so many lines."""
+        until = time.monotonic() + PATIENCE_S
+        while self.log.count(words) < times:
+            assert time.monotonic() < until, self.log
+            select.select([], [], [], 0.01)
 
     def _told(self, watcher: Client) -> list[Received]:
         """Return every `info` so far but what the broker kept of an earlier life, which may come late."""
