@@ -38,12 +38,34 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-_LONGEST = ("chaos/test_short.py", "soak/test_soak.py", "commands/test_demo.py", "test_supervision.py")
+_LONGEST = (
+    ("soak/test_soak.py", "test_supervision.py"),
+    ("chaos/test_short.py", "store/test_upkeep.py"),
+    ("commands/test_demo.py",),
+    ("end_to_end/test_promises.py", "end_to_end/test_wedged.py", "test_reload.py"),
+)
+"""Files whose tests mostly wait, in groups that take about as long as each other."""
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take longest: at the end everybody would wait for them."""
-    items.sort(key=lambda item: not str(item.path).endswith(_LONGEST))
+    """Begin with the tests that take longest, on every worker: at the end everybody would wait for them.
+
+    `--dist worksteal` first gives each worker an equal part of what was collected, in its order.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    heads: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    others = []
+    for item in items:
+        group = next((n for n, files in enumerate(_LONGEST) if str(item.path).endswith(files)), None)
+        (others if group is None else heads[group % workers]).append(item)
+    ordered: list[pytest.Item] = []
+    for number, head in enumerate(heads, 1):
+        ordered += head
+        end = len(items) * number // workers - len(ordered)
+        ordered += others[: max(0, end)]
+        del others[: max(0, end)]
+    items[:] = ordered + others
 
 
 @pytest.fixture(scope="session")

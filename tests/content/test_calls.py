@@ -105,7 +105,7 @@ def answers(family, rng):
 @every_family
 def test_each_cut_of_each_answer_gives_the_same_calls_and_no_mark(family, offer):
     rng = random.Random(family.__name__)
-    for _ in range(4):
+    for _ in range(3):
         answer, expected = answers(family, rng)
         assert parse([answer], offer) == expected
         assert parse(list(answer), offer) == expected
@@ -115,7 +115,7 @@ def test_each_cut_of_each_answer_gives_the_same_calls_and_no_mark(family, offer)
 
 def tokens(text, rng):
     """Return a text in pieces as a tokenizer makes them: marks whole or not, words, parts of words."""
-    cuts = sorted({0, len(text), *(rng.randrange(len(text) + 1) for _ in range(len(text) // 3))})
+    cuts = sorted({0, len(text), *rng.choices(range(len(text) + 1), k=len(text) // 3)})
     return [text[a:b] for a, b in pairwise(cuts)]
 
 
@@ -130,7 +130,7 @@ def test_a_thousand_answers_cut_at_their_tokens_are_read_as_if_they_were_whole(f
 @every_family
 def test_an_answer_that_is_cut_off_shows_no_part_of_a_call_and_makes_no_wrong_one(family, offer):
     rng = random.Random(family.__name__)
-    for _ in range(4):
+    for _ in range(2):
         answer, (said, calls) = answers(family, rng)
         for length in range(len(answer)):
             text, made = parse(tokens(answer[:length], rng), offer, complete=False)

@@ -5,7 +5,6 @@ import json
 import os
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import yaml
 from live_client import Client
 from live_daemon import Daemon
 from live_sample import SampleBroker, password_of
+from ready_python import ready_python
 
 from rkllm_mqtt.core.homeassistant import discovery_topic
 
@@ -60,11 +60,10 @@ class Home:
         assert client.refusal() == "Success"
         return client.subscribe(*filters)
 
-    def command(self, *words: str, config: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, config: Path | None = None) -> subprocess.CompletedProcess[bytes]:
         """Run a command with the daemon's configuration."""
-        command = [sys.executable, "-P", "-m", "rkllm_mqtt", words[0], "--config"]
-        command += [str(config or self.daemon.config_file), *words[1:]]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        line = [words[0], "--config", str(config or self.daemon.config_file), *words[1:]]
+        return ready_python().run(line, os.environ, Path.cwd(), b"", 60)
 
     def close(self) -> None:
         """End everything."""
@@ -189,7 +188,7 @@ def test_prompts_wait_for_a_daemon_that_is_away_and_ask_does_not_eat_them(tmp_pa
         wrong.write_text(yaml.safe_dump(config))
         asked = home.command("ask", "hello", config=wrong)
         assert asked.returncode != 0
-        assert "commands_username" in asked.stderr
+        assert b"commands_username" in asked.stderr
         home.daemon.start(watcher)
         assert kitchen.reply(f"{BOX}/reply/waiting").json["status"] == "ok"
         # With the user of its own it is answered, and the daemon notices nothing.

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from live_client import PATIENCE_S, Client
 from live_daemon import Daemon
 from live_slot import MODELS
+from ready_python import ready_python
 
 NODE = "vault"
 BOX = f"rkllm/{NODE}/client/kitchen"
@@ -55,6 +55,7 @@ def guarded(request, own_broker, tmp_path):
         "runtime": {"max_attempts": 1, "simulator": True},
     }
     daemon = Daemon(tmp_path, broker.port, NODE, config, environment)
+    daemon.afresh = True  # with a command line and an environment of its own that `ps` shows
     watcher = Client(broker.port, user=("watcher", real)).subscribe("#")
     daemon.start(watcher)
     yield daemon, watcher
@@ -155,9 +156,9 @@ def test_no_command_shows_a_password(command, tmp_path):
         f"node: vault\nmqtt: {{port: 9, username: u, password_file: {secret}, connect_timeout_s: 1}}\n"
         f"journal: {{path: /proc/none/journal.db}}\n"
     )
-    words = [sys.executable, "-P", "-m", "rkllm_mqtt", command[0], *command[1:2], "--config", str(config)]
-    words += command[2:]
+    words = [command[0], *command[1:2], "--config", str(config), *command[2:]]
     environment = {**os.environ, "RKLLM_MQTT_URL": f"mqtt://u:{PASSWORDS['url']}@127.0.0.1:9"}
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60, check=False)
-    assert leaks(done.stdout + done.stderr, PASSWORDS) == []
-    assert done.stdout + done.stderr
+    done = ready_python().run(words, environment, tmp_path, b"", 60)
+    said = (done.stdout + done.stderr).decode()
+    assert leaks(said, PASSWORDS) == []
+    assert said

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import functools
 import json
 import re
 import tempfile
@@ -298,6 +299,7 @@ _EVIL = (
 _ROLES = ("user", "assistant", "system", "tool", "nobody")
 
 
+@functools.cache
 def _renderers() -> list[Renderer]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "mistral.jinja"
@@ -307,13 +309,10 @@ def _renderers() -> list[Renderer]:
         return [*own, Renderer(str(file), system="Be brief."), Renderer("raw"), Renderer("runtime")]
 
 
-_RENDERERS = _renderers()
-
-
 def templates(data: bytes) -> None:
     """No conversation makes a template fail in its own way, and no text in it becomes a special token."""
     choices = Choices(data)
-    renderer = choices.one(_RENDERERS)
+    renderer = choices.one(_renderers())
     options = {"thinking": choices.flag(), "must_call": choices.flag()}
     messages = [_message(choices) for _ in range(1 + choices.number(5))]
     tools = [_tool(choices) for _ in range(choices.number(3))]
@@ -327,7 +326,7 @@ def templates(data: bytes) -> None:
     assert again == rendered
     rendered.text.encode("utf-8")
     assert "\0" not in rendered.text
-    if renderer is not _RENDERERS[-2]:  # raw: whoever configures it writes the markers himself
+    if renderer is not _renderers()[-2]:  # raw: whoever configures it writes the markers himself
         plain = renderer.render(_harmless(messages), tools=_harmless(tools), **options).text
         assert Counter(_SPECIAL.findall(rendered.text)) == Counter(_SPECIAL.findall(plain))
 

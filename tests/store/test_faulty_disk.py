@@ -21,7 +21,7 @@ from journal_story import COMMITS, STEPS, Contents, answered, read_contents, reo
 from rkllm_mqtt.store.inspection import inspect
 from rkllm_mqtt.store.reading import reader
 
-CASES = 1_000_000 if os.environ.get("RKLLM_MQTT_EVERY_FAULT") else 9
+CASES = 1_000_000 if os.environ.get("RKLLM_MQTT_EVERY_FAULT") else 6
 """So many n for each test, at most; all of them take minutes."""
 FOR_EVER = 1_000_000
 
