@@ -8,6 +8,7 @@ Rule 3: what was made ready once is not made ready again before another run coul
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from functools import partial
 
 from msgspec import Struct
@@ -188,10 +189,7 @@ class Warming:
     def _registered(self) -> Iterator[Beginning]:
         """Yield the registered ones of these."""
         model, now = self._slot.wanted, self._now()
-        prefixes = set(self._registrations.prefixes)
-        for kept in (self._made, self._jobs):
-            for gone in kept.keys() - prefixes:
-                del kept[gone]
+        self._let_go(set(self._registrations.prefixes))
         for prefix in self._registrations.prefixes:
             if prefix.request.model != model or prefix.is_expired(now):
                 continue
@@ -201,6 +199,16 @@ class Warming:
             beginning = self._render(prefix)
             if beginning is not None:
                 yield beginning
+
+    def _let_go(self, registered: AbstractSet[Prefix]) -> None:
+        """Forget what was made of prefixes that are no more registered, their files too."""
+        for prefix in self._jobs.keys() - registered:
+            del self._jobs[prefix]
+        lost = [self._made.pop(prefix) for prefix in self._made.keys() - registered]
+        needed = {made.chain.name for made in self._made.values() if made is not None}
+        for made in lost:
+            if made is not None and made.chain.name not in needed:
+                self._scheduler.cache.forget(made.chain)
 
     def _find(self, sighted: Sighted) -> Beginning | None:
         """Return a beginning that requests share; None when it needs an adapter that is gone."""

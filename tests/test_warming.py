@@ -20,6 +20,18 @@ OTHER = {"role": "system", "content": "You read meters. " + "The meter turns. " 
 MODEL = "rkllm-simulator 1\nfloor_ms: 2\nprefill_ms_per_token: 0.5\ndecode_ms_per_token: 1\njoins: stable\n"
 
 
+FILES = {
+    "load_replaces": True,
+    "loaded_stays": False,
+    "aborted_saves": False,
+    "granularity": 1,
+    "load_s_per_mb": 0.0001,
+    "save_s_per_mb": 0.0001,
+    "bytes_per_token": 100,
+}
+"""What a probe has found where prompt-cache files are worth while."""
+
+
 def question(text="say: hello", system=SYSTEM):
     return (system, {"role": "user", "content": text})
 
@@ -63,11 +75,14 @@ class Kit:
 
 
 @asynccontextmanager
-async def warming(folder, **policy):
+async def warming(folder, *, disk_mb=0, **policy):
     file = folder / "home.sim"
     file.write_text(MODEL)
-    async with dispatching(folder, file, policy=policy, probe_idle_s=None) as kit:
+    disk = {"disk_write_mb_per_day": disk_mb, "journal": {"path": folder / "journal.db"}} if disk_mb else {}
+    async with dispatching(folder, file, policy=policy, probe_idle_s=None, **disk) as kit:
         await kit.until(lambda: kit.slot.loaded)
+        if disk_mb:
+            kit.scheduler.knowledge.learn("home", **FILES)
         kit.scheduler.knowledge.learn("home", reuses_finished=True, reuses_aborted=True, holds_generated=True)
         yield Kit(kit)
 
@@ -220,3 +235,35 @@ async def test_a_prefix_that_has_just_changed_is_left_alone_for_a_while(tmp_path
         prefix.changed_at -= 2.1
         assert kit.warming.source() is not None
         await asyncio.sleep(0)
+
+
+@in_loop
+async def test_the_file_of_a_prefix_goes_with_its_registration_unless_another_has_the_same(tmp_path):
+    async with warming(tmp_path, disk_mb=10) as kit:
+        cache, shelf = kit.kit.scheduler.cache, kit.kit.scheduler.cache.tiers["disk"]
+        await kit.register("voice")
+        await kit.register("same", client="twin")
+        await kit.until_warmed(1)
+        (file,) = shelf
+        await kit.registrations.remove("app", "voice")
+        kit.warming.told()
+        assert list(shelf) == [file], "it is the other one's, too"
+        await kit.registrations.remove("twin", "same")
+        kit.warming.told()
+        assert cache.told() == []
+        assert not any(shelf.folder.iterdir())
+
+
+@in_loop
+async def test_a_prefix_that_is_replaced_takes_its_file_along(tmp_path):
+    async with warming(tmp_path, disk_mb=10) as kit:
+        shelf = kit.kit.scheduler.cache.tiers["disk"]
+        await kit.register("voice")
+        await kit.until_warmed(1)
+        (old,) = shelf
+        await kit.registrations.create("app", "voice", request(messages=(OTHER,), model="home"), 1_000.0)
+        kit.registrations.prefixes.find("app", "voice").changed_at = float("-inf")
+        kit.kit.dispatcher.wake()
+        await kit.until_warmed(2)
+        assert [file.path for file in shelf] != [old.path]
+        assert len(shelf) == 1

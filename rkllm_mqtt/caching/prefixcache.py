@@ -189,6 +189,13 @@ class PrefixCache:
         found[0].remove(found[1])
         return True
 
+    def forget(self, chain: Chain) -> None:
+        """Remove the files of just this beginning, but one that is being loaded."""
+        for shelf in self.tiers.values():
+            file = shelf.find(chain)
+            if file is not None and not file.in_use:
+                shelf.remove(file)
+
     def find(self, name: str) -> tuple[Shelf, CacheFile] | None:
         """Return a file by the name that `told` gave it."""
         return next((found for found in self._files() if found[1].path.stem == name), None)
