@@ -31,6 +31,11 @@ class Holding:
         self.wake: Callable[[], None] = lambda: None
         """Called when a hold has ended by its time."""
 
+    def apply(self, config: Config) -> None:
+        """Take over a changed configuration."""
+        self._lingers.most_s = config.policy.tool_linger_s
+        self._policy.holds.limit(config.policy.hold_share)
+
     @property
     def active(self) -> bool:
         """Return whether lower work has to wait now, or will behind what runs."""

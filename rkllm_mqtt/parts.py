@@ -275,8 +275,10 @@ class Parts:
             config, journal, self.session, self.slot, self.views.info, self.outcomes.note
         )
         of_jobs = (self._parser, self.reception, self.outcomes, self.dispatcher, self.slot, self.gate)
-        changeable = (*of_jobs, self.views, self.lasts, self.upkeep, self.inventory)
-        self.reload = Reload(config, self._read, changeable, self.supervision, self._reloaded)
+        changeable = (*of_jobs, self.views, self.lasts, self.upkeep, self.inventory, self.scheduler)
+        self.reload = Reload(
+            config, self._read, (*changeable, self._warming), self.supervision, self._reloaded
+        )
         self.log_topic = LogTopic(self.topics.state("log"), self._sender.send)
         for part in (self.slot, self.dispatcher, self._warming):
             self.catalogue.listen(part.models_changed)

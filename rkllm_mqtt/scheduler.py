@@ -103,6 +103,11 @@ class Scheduler:
         """Called with each job whose prompt was handed to the worker, and the beginnings of that."""
         live.cost_of = self.estimates.slot_s
 
+    def apply(self, config: Config) -> None:
+        """Take over a changed configuration."""
+        self._chunk_tokens = config.policy.prefill_chunk_tokens
+        self.holding.apply(config)
+
     def watch(self, turns: Sequence[Turn], wake: Callable[[], None]) -> None:
         """Look at these jobs in the slot from now on, the running one first; the list is the dispatcher's.
 

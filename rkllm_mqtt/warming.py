@@ -113,6 +113,11 @@ class Warming:
         registrations.on_change = priming.wake
         priming.sources.append(self.source)
 
+    def apply(self, config: Config) -> None:
+        """Take over a changed configuration."""
+        self._is_on = config.policy.idle_warm
+        self._priming.wake()
+
     def source(self) -> Prime | None:
         """Return the prime run of the beginning that is worth most now; None: none is worth a run."""
         if not self._is_on or self._slot.loaded is None or not self._can_reuse():

@@ -100,6 +100,21 @@ def test_limits_presets_and_clients_change_without_a_restart(running):
     assert "config_reloaded changed=limits.client_waiting,limits.max_tokens," in running.daemon.log
 
 
+def test_holds_change_without_a_restart(running):
+    wish = {"warm": True, "hold_s": 6, "priority": "interactive"}
+    wish["messages"] = [{"role": "system", "content": "You are the voice of a house."}]
+
+    def granted(name):
+        return running.ask("voice", name, wish).json["prefix"]["hold_s"]
+
+    assert granted("w1") == 6
+    running.change(policy={"hold_max_s": 2})
+    assert granted("w2") == 2
+    running.change(policy={"hold_share": 0})
+    assert granted("w3") == 0
+    assert "config_needs_restart" not in running.daemon.log
+
+
 def test_models_change_without_a_restart(running, tmp_path):
     file = tmp_path / "new.sim"
     file.write_text('rkllm-simulator 1\nprofile: instant\nalways: reply "new"\n')

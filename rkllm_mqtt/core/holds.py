@@ -66,6 +66,13 @@ class Holds(Struct):
     _waits: bool = False
     _idle: bool = False
 
+    def limit(self, share: float) -> None:
+        """Bound all holds by another share; what is left of an account is at most what that gives at once."""
+        self.share = share
+        for account in (self._all, *self._accounts.values()):
+            if account is not None:
+                account.share = share if account is self._all else share / 2
+
     def advance(self, now: float, *, waits: bool, busy: bool) -> tuple[str, float] | None:
         """Account for the time since the last call by what was so then, and take note of what is so now.
 

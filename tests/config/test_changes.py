@@ -37,7 +37,8 @@ def test_a_reloadable_key_is_taken_over_and_nothing_else(key):
         "delta_interval_ms": 77,
     }
     section, _, name = key.partition(".")
-    new = configured(**{section: others.get(section, {name: 77 if name == "max_attempts" else 777})})
+    value = {"max_attempts": 77, "hold_max_s": 7, "hold_share": 0.1, "idle_warm": False, "tool_linger_s": 0.5}
+    new = configured(**{section: others.get(section, {name: value.get(name, 777)})})
     merged, taken, left = take_over(configured(), new)
     assert (taken, left) == ((key,), ())
     assert merged == new
@@ -51,6 +52,7 @@ def test_a_reloadable_key_is_taken_over_and_nothing_else(key):
         ({"admin": {"enabled": True}}, "admin.enabled"),
         ({"groups": ["attic"]}, "groups"),
         ({"runtime": {"library": "/lib.so"}}, "runtime.library"),
+        ({"policy": {"normal_share": 0.3}}, "policy.normal_share"),
         ({"limits": {"redelivery_window_s": 5}}, "limits.redelivery_window_s"),
     ],
 )

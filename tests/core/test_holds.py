@@ -242,3 +242,17 @@ def test_in_no_window_is_more_held_than_the_share(wishes):
         within = [(who, s) for who, at, s in held if begin <= at and at + s <= begin + 100]
         assert sum(s for _, s in within) <= 0.2 * 100 + 1e-6
         assert sum(s for who, s in within if who == client) <= 0.1 * 100 + 1e-6
+
+
+def test_another_share_bounds_the_accounts_there_are_and_those_to_come(waiting):
+    policy = Policy()
+    waiting(policy)
+    assert policy.hold("voice", 10, 0, 0) == 10
+    policy.holds.end()
+    policy.holds.limit(0.01)  # at once 3 s of any 600 for all, 1.5 for each
+    assert policy.hold("voice", 10, 20, 20) == pytest.approx(1.5)
+    policy.holds.end()
+    assert policy.hold("other", 10, 21, 21) == pytest.approx(1.5)
+    policy.holds.end()
+    policy.holds.limit(0)
+    assert policy.hold("voice", 10, 30, 30) == 0
