@@ -7,6 +7,7 @@ Rule 3: a file is saved by a prime run whose prompt is just what it holds: behin
     slot, in front of foreign work that would replace it, or by a warm.
 """
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -38,6 +39,8 @@ _PAUSE_S = 60.0
 """After a file that could not be written."""
 _WEIGHT = 0.3
 """Of one load in the learned rate."""
+_SHORT = 0.5
+"""A file with so little of the bytes that its tokens take is not whole; their number is an estimate."""
 _USELESS = 0.5
 """A load after which the library computes so much of what the file holds has helped nothing."""
 
@@ -296,6 +299,8 @@ class PrefixCache:
             return None
         try:
             shelf.prepare()
+            if (free := shutil.disk_usage(shelf.folder).free) < size:
+                raise OSError(f"{free // MB} MB are free, {size // MB} are needed")
         except OSError as exc:
             self._fail_write(shelf, str(exc))
             return None
@@ -355,7 +360,12 @@ class PrefixCache:
             self._knowledge.learn(self._slot.wanted, **{name: learned})
 
     def _take_save(self, end: RunEnd | None, shelf: Shelf, beginning: Beginning) -> None:
-        if end is not None and end.saved_bytes:
+        whole = beginning.tokens * (self._facts.bytes_per_token or 0)
+        if end is not None and 0 < (end.saved_bytes or 0) < _SHORT * whole:
+            # The library tells nobody that its writes failed, and would load it when it is needed.
+            shelf.path_of(beginning.chain).unlink(missing_ok=True)
+            self._fail_write(shelf, "the file was cut short: is the disk full?")
+        elif end is not None and end.saved_bytes:
             self.counts.saves += 1
             self._learn("save_s_per_mb", shelf.tier, end.saved_bytes / MB, end.save_ms)
             if shelf.tier == "disk":

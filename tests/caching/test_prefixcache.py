@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 from contextlib import asynccontextmanager
 
@@ -212,6 +213,39 @@ async def test_a_disk_without_room_is_said_once_and_left_alone_for_a_while(tmp_p
             await bob.say(f"answer {number}")
         assert kit.cache.counts.failures == 1
         assert kit.cache.counts.saves == 0
+
+
+@in_loop
+async def test_a_file_that_is_cut_short_by_a_full_disk_is_none(tmp_path, caplog):
+    """The library's writes really end at a bound, as on a full disk."""
+    async with caching(tmp_path) as kit:
+        limits = resource.prlimit(kit.slot.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(kit.slot.pid, resource.RLIMIT_FSIZE, (4_000, limits[1]))
+        ann, bob = Talk(kit, "ann"), Talk(kit, "bob")
+        for number in range(2):
+            await ann.say(f"answer {number}")
+            await bob.say(f"answer {number}")
+        assert (kit.cache.counts.failures, kit.cache.counts.saves, kit.cache.counts.restores) == (1, 0, 0)
+        assert caplog.text.count("prompt_cache_not_written") == 1
+        assert kit.cache.told() == []
+        assert list((tmp_path / "memory").iterdir()) == []
+        resource.prlimit(kit.slot.pid, resource.RLIMIT_FSIZE, limits)
+        kit.cache._not_before = 0.0  # a minute later
+        await ann.say("there is room again")
+        await saved(kit)
+        assert kit.cache.counts.failures == 1
+
+
+@in_loop
+async def test_what_the_file_system_has_no_room_for_is_not_begun(tmp_path, caplog):
+    facts = {"bytes_per_token": 10**11, "load_s_per_mb": 1e-12, "save_s_per_mb": 1e-12}
+    async with caching(tmp_path, facts=facts) as kit:
+        kit.cache.tiers["memory"].budget_bytes = 10**16
+        await Talk(kit, "ann").say("first")
+        await Talk(kit, "bob").say("second")
+        assert (kit.cache.counts.failures, kit.cache.counts.saves) == (1, 0)
+        assert "MB are free" in str(caplog.records[-1].__dict__)
+        assert list((tmp_path / "memory").iterdir()) == []
 
 
 @in_loop
