@@ -40,6 +40,8 @@ from rkllm_mqtt.turn import Turn
 
 _LEAST_WORK = 2.0
 """Of a piece, in floors of the first token: what is cut takes at most half as long again."""
+_SETTLED_S = 0.02
+"""After a run, when its outcome is on its way and the next run begun."""
 _KEPT_EVERY_RUNS = 16
 """The rates are stored so often, and at the end."""
 _KIN = 0.5
@@ -296,6 +298,7 @@ class Scheduler:
                 self.savings.count(pace.rates, cached, computed, turn.restore_s)
             self._learn_reuse(turn, cached, computed)
         self._unkept += 1
+        asyncio.get_running_loop().call_later(_SETTLED_S, pace.rates.settle)
         if end.reuse is not None:
             self.reuse[model] = end.reuse
             self.knowledge.learn(model, **self._told_by_chunks(end.reuse))

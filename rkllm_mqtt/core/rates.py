@@ -97,6 +97,11 @@ class Rates(Struct):
             self._steps[_bucket(middle)].append(ms / steps / self.seed.step_at(middle))
             self._factors = None
 
+    def settle(self) -> None:
+        """Work out now what has been learned, which the next question would else wait for."""
+        self._fit()
+        self._factor(0)
+
     def to_json(self) -> Mapping[str, Any]:
         """Return what is to be kept over a restart."""
         return {

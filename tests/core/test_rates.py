@@ -106,3 +106,14 @@ def test_what_was_learned_survives_a_restart_and_nonsense_is_ignored():
     ):
         again.resume(nonsense)
     assert again.runs == 30
+
+
+def test_what_is_settled_is_what_would_be_worked_out_when_asked():
+    settled, asked = Rates(TRUE), Rates(TRUE)
+    for n in range(1, 20):
+        for rates in (settled, asked):
+            rates.learn_first_token(0, 100 * n, 30.0 + 7.0 * n)
+            rates.learn_steps(100 * n, 50, 50 * 90.0)
+        settled.settle()
+    asked_for = [(rates.first_token_s(700), rates.step_s(700)) for rates in (settled, asked)]
+    assert asked_for[0] == pytest.approx(asked_for[1], rel=0.02)
