@@ -151,7 +151,7 @@ def test_the_smaller_of_ttl_and_message_expiry_wins(served_slowly):
 
 
 def tokens_of(sender: int, number: int) -> int:
-    return 5 + (number * 7 + sender) % 30
+    return 3 + (number * 7 + sender) % 15
 
 
 def send_all(senders: list[Client], boxes: list[str], count: int) -> None:

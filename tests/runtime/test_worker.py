@@ -4,6 +4,8 @@ import os
 import re
 import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -270,3 +272,16 @@ def test_a_daemon_that_speaks_garbage_is_as_good_as_gone(worker, garbage):
     one.socket.sendall(garbage)
     assert one.until("done")[-1]["reason"] == "aborted"
     assert one.exit_status() == 0
+
+
+def test_it_starts_without_what_only_the_daemon_needs():
+    code = "import sys, rkllm_mqtt.runtime.worker; print(*sys.modules)"
+    line = [sys.executable, "-P", "-c", code]
+    modules = subprocess.run(line, capture_output=True, text=True, check=True).stdout.split()
+    assert not {"asyncio", "pydantic", "paho", "sqlite3", "jinja2", "typing_extensions"} & set(modules)
+    # Only msgspec has to do without it.
+    code = (
+        "import rkllm_mqtt.runtime, pydantic, typing_extensions; print(typing_extensions.TypedDict.__name__)"
+    )
+    done = subprocess.run([*line[:-1], code], capture_output=True, text=True, check=True)
+    assert done.stdout == "TypedDict\n"
