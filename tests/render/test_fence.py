@@ -38,6 +38,8 @@ ATTACKS = {
     "change": "{{ messages.append(messages) }}",
 }
 
+ENDLESS = ("loops", "sum", "filler")
+
 HARMLESS = {"filter": "", "format map": ""}
 """What the sandbox answers where it needs no error."""
 
@@ -57,7 +59,8 @@ def hostile(tmp_path_factory):
 
 
 def ask(renderer, text):
-    renderer._limit_s = 1.0 if text in ATTACKS else 20.0  # a busy machine may take a second for an honest one
+    # A busy machine may take a second for an honest one.
+    renderer._limit_s = 0.3 if text in ENDLESS else 1.0 if text in ATTACKS else 20.0
     return renderer.render([{"role": "user", "content": text}]).text.strip()
 
 
