@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from paho.mqtt.exception import MalformedPacket
+
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.mqtt.client import PahoClient
 from rkllm_mqtt.mqtt.link import Link
@@ -18,6 +20,7 @@ from rkllm_mqtt.mqtt.packets import PINGREQ
 
 log = get_logger(__name__)
 
+GARBLED = "the broker sent a packet that cannot be understood"
 READ_PASSES = 256
 """Calls of paho's reader, each at least one packet, before others get their turn of the loop."""
 
@@ -123,6 +126,8 @@ class Driver:
                 self._client.loop_read()
                 if not self._attached or not self._link.buffered:
                     break
+        except MalformedPacket:
+            self.lose(Loss(GARBLED, closed=True))
         except Exception as exc:  # paho met bytes that it cannot digest; a new connection helps
             log.exception("packet_not_understood")
             self.lose(Loss(f"a packet could not be understood: {type(exc).__name__}"))

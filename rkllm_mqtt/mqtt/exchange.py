@@ -18,7 +18,7 @@ from rkllm_mqtt.mqtt.client import (
     Properties,
     ReasonCode,
 )
-from rkllm_mqtt.mqtt.driver import Driver
+from rkllm_mqtt.mqtt.driver import GARBLED, Driver
 from rkllm_mqtt.mqtt.limits import BrokerLimits
 from rkllm_mqtt.mqtt.link import Link
 from rkllm_mqtt.mqtt.loss import LinkLost, Loss
@@ -215,7 +215,7 @@ class Exchange:
         elif reason.getName() == "Keep alive timeout":
             self.driver.lose(Loss("the broker fell silent"))
         elif reason.getName() == "Protocol error":
-            self.driver.lose(Loss("the broker sent a packet that cannot be understood", closed=True))
+            self.driver.lose(Loss(GARBLED, closed=True))
         else:
             self.driver.lose(Loss(self.driver.broken() or "the broker closed the connection", closed=True))
 

@@ -16,6 +16,9 @@ READ_BYTES = 16_384
 WRITE_BYTES = 16_384
 """One write. A TLS write that could not finish is repeated with at least the same bytes."""
 
+_PUBLISH = 3
+_SHORTEST = 4
+"""A PUBLISH with the length of a topic, bytes."""
 
 try:
     import ssl
@@ -66,15 +69,44 @@ class Link:
         if piece:
             self._position = position + len(piece)
             return piece
+        self._read(max(READ_BYTES, min(bufsize, READ_BYTES * 16)))
+        self._position = min(bufsize, len(self._ahead))
+        return self._ahead[: self._position]
+
+    def take_publish(self) -> tuple[int, bytes] | None:
+        """Return the next packet, its first byte and what follows the fixed header, if it is a PUBLISH.
+
+        None where it is another one, is not there whole, or nothing is: `recv` then tells.
+        """
+        if self._position >= len(self._ahead):
+            try:
+                self._read(READ_BYTES)
+            except OSError:
+                return None
+        data, start = self._ahead, self._position
+        if len(data) - start < _SHORTEST or data[start] >> 4 != _PUBLISH:
+            return None
+        length, at = 0, start + 1
+        for shift in (0, 7, 14, 21):
+            byte = data[at]
+            length |= (byte & 0x7F) << shift
+            at += 1
+            if byte < 0x80 or at >= len(data):
+                break
+        if byte >= 0x80 or at + length > len(data):
+            return None
+        self._position = at + length
+        return data[start], data[at : at + length]
+
+    def _read(self, most: int) -> None:
+        """Read ahead, everything before being used up."""
         try:
-            self._ahead = self._stream.recv(max(READ_BYTES, min(bufsize, READ_BYTES * 16)))
+            self._ahead, self._position = self._stream.recv(most), 0
         except WOULD_BLOCK as exc:
             raise BlockingIOError from exc
         except OSError as exc:
             self.error = exc
             raise
-        self._position = min(bufsize, len(self._ahead))
-        return self._ahead[: self._position]
 
     @property
     def buffered(self) -> int:

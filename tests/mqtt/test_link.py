@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from rkllm_mqtt.mqtt.link import READ_BYTES, Link
+from rkllm_mqtt.mqtt.packets import variable_length
 
 
 @pytest.fixture
@@ -40,6 +41,54 @@ def test_a_large_read_takes_more_than_the_read_ahead(pair):
     broker.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, READ_BYTES * 8)
     broker.sendall(b"x" * READ_BYTES * 2)
     assert len(link.recv(READ_BYTES * 2)) == READ_BYTES * 2
+
+
+@pytest.mark.parametrize("size", [2, 3, 127, 128, 16_000])
+def test_a_publish_that_is_there_whole_is_taken_in_one_step(pair, size):
+    link, broker = pair
+    body = b"\x00\x00" + b"x" * (size - 2)
+    broker.sendall(b"\x32" + variable_length(size) + body + b"\x40\x02\x00\x01")
+    assert link.take_publish() == (0x32, body)
+    assert link.take_publish() is None, "a PUBACK is not"
+    assert link.recv(9) == b"\x40\x02\x00\x01"
+
+
+def test_nothing_of_a_publish_is_lost_wherever_the_stream_is_cut(pair):
+    link, broker = pair
+    packets = [b"\x30" + variable_length(size) + bytes(size) for size in (2, 200, 0, 130)]
+    stream = b"".join(packets)
+    for cut in range(len(stream) + 1):
+        broker.sendall(stream[:cut])
+        taken, read = [], b""
+        while (packet := link.take_publish()) is not None:
+            taken.append(packet)
+        broker.sendall(stream[cut:])
+        while len(read) + sum(map(_size, taken)) < len(stream):
+            read += link.recv(len(stream))
+        assert b"".join(packets[: len(taken)]) + read == stream
+        assert [bytes(len(body)) for _, body in taken] == [body for _, body in taken]
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"\x30\xff\xff\xff\xff\x01rest", b"\x30\xff\xff\xff\x7f", b"\x30\x80\x80\x80"]
+)
+def test_a_length_that_cannot_be_is_left_to_paho(pair, damaged):
+    link, broker = pair
+    broker.sendall(damaged)
+    assert link.take_publish() is None
+    assert link.recv(99) == damaged
+
+
+def test_a_stream_that_ends_or_breaks_is_told_by_the_next_read(pair):
+    link, broker = pair
+    assert link.take_publish() is None
+    broker.close()
+    assert link.take_publish() is None
+    assert link.recv(1) == b""
+
+
+def _size(packet):
+    return 1 + len(variable_length(len(packet[1]))) + len(packet[1])
 
 
 def test_nothing_leaves_before_the_flush_and_then_in_one_piece(pair):
