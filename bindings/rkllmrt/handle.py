@@ -80,9 +80,10 @@ class Handle:
     def run(self, run: Run, inputs: Block, params: Block) -> int:
         """Run to the end and return the status; the events go to `run`."""
         with self._state:
-            self._refuse_while_busy("rkllm_run")
+            if self._busy_with:
+                raise self._busy("rkllm_run")
             pointer = self._live()
-            run.bind(lambda: self._library.call("rkllm_abort", pointer))
+            run.abort = lambda: self._library.call("rkllm_abort", pointer)
             self._busy_with, self._run = "rkllm_run", run
             self._run_number += 1
         try:
@@ -125,7 +126,8 @@ class Handle:
     @contextmanager
     def _exclusive(self, what: str) -> Iterator[None]:
         with self._state:
-            self._refuse_while_busy(what)
+            if self._busy_with:
+                raise self._busy(what)
             self._busy_with = what
         try:
             yield
@@ -133,12 +135,9 @@ class Handle:
             with self._state:
                 self._busy_with = ""
 
-    def _refuse_while_busy(self, what: str) -> None:
-        if self._busy_with:
-            raise Busy(
-                f"{what} while {self._busy_with} is in progress",
-                "wait until it has ended; abort() stops a run",
-            )
+    def _busy(self, what: str) -> Busy:
+        hint = "wait until it has ended; abort() stops a run"
+        return Busy(f"{what} while {self._busy_with} is in progress", hint)
 
     def _live(self) -> ctypes.c_void_p:
         if not self.loaded:

@@ -2,13 +2,14 @@
 
 import ctypes
 
+_libc = ctypes.CDLL(None)
 _LINE_BUFFERED = 1
 """_IOLBF of stdio.h in glibc and musl."""
 
 
 def fflush_c() -> None:
     """Write out what C code has printed so far: in a pipe, the runtime's log is block-buffered."""
-    ctypes.CDLL(None).fflush(None)
+    _libc.fflush(None)
 
 
 def line_buffer_c_stdout() -> None:
@@ -16,9 +17,8 @@ def line_buffer_c_stdout() -> None:
 
     Where the C library has no such symbol the output stays as it is, and `fflush_c` remains.
     """
-    libc = ctypes.CDLL(None)
     try:
-        stdout = ctypes.c_void_p.in_dll(libc, "stdout")
+        stdout = ctypes.c_void_p.in_dll(_libc, "stdout")
     except ValueError:
         return
-    libc.setvbuf(stdout, None, ctypes.c_int(_LINE_BUFFERED), ctypes.c_size_t(0))
+    _libc.setvbuf(stdout, None, ctypes.c_int(_LINE_BUFFERED), ctypes.c_size_t(0))

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rkllmrt.abi import SLACK
+from rkllmrt.abi import SLACK, Composite
 from rkllmrt.block import Block, int32_array
 from rkllmrt.cstring import c_path, c_text
 from rkllmrt.errors import InvalidInput, WrongState
@@ -38,6 +38,7 @@ class LoadedModel:
             library.require("embed_callback", "an embedding callback")
         self._handle = Handle(library, tokenizer, embedder)
         self._loaded_with: dict[str, object] = {}
+        self._result: Composite = library.structs["RKLLMResult"]
         self._last_params: tuple[tuple[RunParams, int], Block] | None = None
         self._kept: list[Block] = []
         self._lora_names: set[str] = set()

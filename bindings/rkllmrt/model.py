@@ -96,14 +96,10 @@ class Model(LoadedModel):
             raise InvalidInput("logits of token input with keep_history end the process in 1.2.3", hint)
         return self._array(item, params, GET_LOGITS, "logits", last)
 
-    @property
-    def _result(self) -> Any:
-        return self.library.structs["RKLLMResult"]
-
     def _request(self, items: Sequence[Input], params: RunParams, mode: int, reader: Reader) -> Request:
         if not self._handle.loaded:
             raise WrongState("the model is not loaded", "call load() first")
-        if self.paused:
+        if self._paused is not None:
             raise WrongState("a run is paused; the runtime would ignore this input and go on", "resume it")
         if params.lora_name is not None and params.lora_name not in self._lora_names:
             raise InvalidInput(f"no LoRA adapter {params.lora_name!r} was loaded", "call load_lora first")

@@ -75,12 +75,9 @@ class Run:
         self._result = result
         self._deliver = deliver
         self._pauses = pauses
-        self._abort = abort
+        self.abort = abort
+        """Stops this run, once it has a handle."""
         self._abort_repeated = False
-
-    def bind(self, abort: Callable[[], None]) -> None:
-        """Set what stops this run, once it has a handle."""
-        self._abort = abort
 
     def event(self, address: int | None, state: int) -> int:
         """Take one event of the library and return what its callback shall answer."""
@@ -112,13 +109,13 @@ class Run:
             self.error = error
             self.abort_wanted = self._abort_repeated = True  # from inside the run, once is enough
             with suppress(NativeCallFailed):  # the first error is the one to tell
-                self._abort()
+                self.abort()
 
     def _repeat_abort(self) -> None:
         """Abort once more: the first call may have come before the library had begun the run."""
         if not self._abort_repeated:
             self._abort_repeated = True
-            self._abort()
+            self.abort()
 
     def _obey(self, verdict: int) -> int:
         if verdict == PAUSE:

@@ -51,19 +51,18 @@ class ThinkingSplitter:
         """
         return self._place is _Place.GAP
 
-    @property
-    def answering(self) -> bool:
-        """Whether all that comes is the answer."""
+    def passes(self, text: str) -> bool:
+        """Return whether a text is answer from its first character to its last; then it counts as taken."""
+        if self._place is _Place.START and not self._opens_thinking and not self._held:
+            if text.lstrip()[:1] in ("", OPEN[0]):
+                return False
+            self._place = _Place.TEXT  # nearly every answer begins without thoughts
         return self._place is _Place.TEXT
 
     def feed(self, text: str) -> list[Piece]:
         """Return the pieces that may be shown now, in order."""
-        if self._place is _Place.TEXT:
+        if self.passes(text):
             return [("text", text)] if text else []
-        begins = self._place is _Place.START and not self._held and not self._opens_thinking
-        if begins and text.lstrip()[:1] not in ("", OPEN[0]):  # nearly every answer begins without thoughts
-            self._place = _Place.TEXT
-            return [("text", text)]
         self._held += text
         pieces: list[Piece] = []
         while self._advance(pieces):

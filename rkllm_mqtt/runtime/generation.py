@@ -131,7 +131,8 @@ class Generation:
             with self._ending:
                 self._entered = False
             self._end_flusher()
-        self._flush_rest()
+        with self._lock:
+            self._text.end(self._reason)
         first = self._first_token_at
         return {
             "t": "done",
@@ -155,17 +156,19 @@ class Generation:
             if self._reason is not None:  # aborted between its frame and here
                 return {"reason": self._reason}
             self._entered = True
+        order = self._order
+        if self._lora is not None:
+            try:
+                load_adapter(self._model, order)
+            except rkllmrt.RkllmError as exc:
+                message = f"the adapter {self._lora!r}: {exc}"
+                return {"reason": "adapter", "message": message, "hint": exc.hint}
         try:
-            load_adapter(self._model, self._order)
-        except rkllmrt.RkllmError as exc:
-            return {"reason": "adapter", "message": f"the adapter {self._lora!r}: {exc}", "hint": exc.hint}
-        self._restore()
-        try:
-            if not self._compute_chunks():
+            if not self._prepare():
                 return {"reason": self._reason}
-            if self._order["prime"]:
+            if order["prime"]:
                 return self._compute_whole()
-            outcome = self._enter(self._order["prompt"])
+            outcome = self._enter(order["prompt"])
             made = outcome.tokens
             if self._text.thought_out and self._reason is None:
                 made += self._enter(self._close_thoughts()).tokens
@@ -189,12 +192,19 @@ class Generation:
             "memory_mb": None if perf is None else perf.memory_usage_mb,
         }
 
+    def _prepare(self) -> bool:
+        """Do what the order wants before its last run of the library; False when the run was ended."""
+        if self._order["restore"] is not None and self._reason is None:
+            self._restore()
+        if self._order["chunks"] is not None:
+            self._compute_chunks()
+        return self._reason is None
+
     def _restore(self) -> None:
         """Load the prompt-cache file of the order, and tell the daemon that we have survived it."""
-        if self._order["restore"] is not None and self._reason is None:
-            told = restore(self._model, self._order["restore"])
-            self._computes_from = time.monotonic()
-            self._send({"t": "restored", "gen": self.number, **told})
+        told = restore(self._model, self._order["restore"])
+        self._computes_from = time.monotonic()
+        self._send({"t": "restored", "gen": self.number, **told})
 
     def _compute_whole(self) -> dict[str, Any]:
         """Compute the whole prompt of a prime run, and leave its prompt-cache file."""
@@ -241,21 +251,19 @@ class Generation:
     def _chunk_params(self) -> rkllmrt.RunParams:
         return rkllmrt.RunParams(max_new_tokens=1 if self._library_limits else None, lora_name=self._lora)
 
-    def _compute_chunks(self) -> bool:
-        """Compute the prompt in pieces but for the last; False when the run was ended between two."""
+    def _compute_chunks(self) -> None:
+        """Compute the prompt in pieces but for the last, or until the run is ended between two."""
         order, whole = self._order["chunks"], self._order["prompt"]
-        if order is None:
-            return self._reason is None
         params = self._chunk_params
         start, chars = order["start"], order["chars"]
         while (cut := next_cut(whole, start, chars, order["borders"])) is not None:
             if not self._begin_piece():
-                return False
+                return
             began = time.monotonic()
             outcome = self._library_run(whole[:cut], params)
             ms = (time.monotonic() - began) * 1000
             if self._reason is not None and not self._is_clean:
-                return False
+                return
             if outcome.perf is None:
                 break  # it does not say what it computed: nobody would notice that it is all in vain
             computed = outcome.perf.prefill_tokens
@@ -274,9 +282,6 @@ class Generation:
             wanted = round((cut - start) * order["tokens"] / max(1, computed))
             chars = max(_LEAST_CHUNK, min(wanted, _GROWTH * (cut - start)))
             start = cut
-            if self._reason is not None:
-                break
-        return self._reason is None
 
     def _on_chunk(self, _raw: bytes | None, _token_id: int) -> None:
         """The first token of a chunk ends it; it means nothing."""
@@ -365,21 +370,16 @@ class Generation:
 
     def _flush_late(self, late: threading.Event) -> None:
         """Send what came too fast for a frame of its own, then silence; a thread of each run."""
-        while True:
-            late.wait()
-            if self._over():
-                return
+        late.wait()
+        while self._entered:
             # The pause is the grouping itself, not a wait for something.
             time.sleep(_FRAME_INTERVAL_S)
             with self._lock:
                 late.clear()
                 if self._text.has_news:
                     self._text.flush()
-            if self._over():  # the wish to end may be what was cleared
-                return
-
-    def _over(self) -> bool:
-        return not self._entered
+            if self._entered:  # else the wish to end may be what was cleared
+                late.wait()
 
     def _want_flush(self) -> None:
         if self._flusher is None:
@@ -396,7 +396,3 @@ class Generation:
             thread, late = self._flusher
             late.set()
             thread.join()
-
-    def _flush_rest(self) -> None:
-        with self._lock:
-            self._text.end(self._reason)

@@ -28,9 +28,11 @@ class AnswerReader:
         self._stops = StopFilter(order["stops"], drop=order["specials"])
         self._splitter = ThinkingSplitter(order["opens_thinking"])
         self._text_stops = StopFilter(order["text_stops"])
-        self._calls = _call_parser(order["calls"])
-        self.quiet = False
-        """Nothing is held back and the answer goes on: text is shown as it is, unless a mark begins in it."""
+        self._calls = None if order["calls"] is None else _call_parser(order["calls"])
+        self._quiet = self._calls is None
+        """Nothing is held back and the answer goes on: a text in which no mark begins passes."""
+        self.plain = False
+        """The last text was shown as it was: neither thoughts nor an end."""
         self._pieces: list[WirePiece] = []
         self._written: list[str] = []
         self._shown: list[str] = []
@@ -39,18 +41,29 @@ class AnswerReader:
         self._again = ""
         self._thinking_tokens: int | None = order["thinking_tokens"]
         self._thoughts = 0
-        for piece in order["carried"]:
+        if order["carried"]:
+            self._carry(order["carried"])
+
+    def _carry(self, pieces: Sequence[str]) -> None:
+        """Read what earlier runs have made."""
+        for piece in pieces:
             self.feed(piece)
         self._pieces = []
-        carried = "".join(order["carried"])
+        carried = "".join(pieces)
         # It is not in the prompt, so it comes again; but it was read already.
         self._again = carried[len(carried.rstrip()) :]
-        self.quiet = self.quiet and not self._again
+        self._quiet = self._quiet and not self._again
 
     def feed(self, text: str) -> bool:
         """Take text as the model makes it; False: all of it was there before."""
-        if self.quiet and self._stops.may_begin(text) is None and self._text_stops.may_begin(text) is None:
-            self._written.append(text)  # nearly every token takes this way
+        self.plain = (
+            self._quiet
+            and self._stops.may_begin(text) is None
+            and self._text_stops.may_begin(text) is None
+            and self._splitter.passes(text)
+        )
+        if self.plain:  # nearly every token takes this way
+            self._written.append(text)
             self._shown.append(text)
             self._pieces.append(text)
             return True
@@ -61,13 +74,7 @@ class AnswerReader:
         self._written.append(text)
         self._split(self._stops.feed(text))
         self._thoughts += self._splitter.thinking
-        self.quiet = (
-            self._calls is None
-            and self._splitter.answering
-            and self._stops.quiet
-            and self._text_stops.quiet
-            and not self._again
-        )
+        self._quiet = self._calls is None and self._stops.quiet and self._text_stops.quiet and not self._again
         return True
 
     @property
@@ -176,8 +183,6 @@ class AnswerReader:
             self._pieces.append(text)
 
 
-def _call_parser(order: Mapping[str, Any] | None) -> CallParser | None:
+def _call_parser(order: Mapping[str, Any]) -> CallParser:
     """Return what tells calls from text for the `calls` of a run's frame."""
-    if order is None:
-        return None
     return CallParser(Offer(order["tools"]), begun=order["begun"], only_one=order["only_one"])

@@ -44,9 +44,7 @@ class Transcript:
         self._counts = bool(self.carried) or not limited
         self._utf8 = Utf8Stream()
         self._reader = AnswerReader(order)
-        self._repetition = RepetitionDetector(min_tokens=_LOOP_TOKENS)
-        for piece in order["carried"]:
-            self._repetition.feed(piece.encode())
+        self._repetition: RepetitionDetector | None = None
         self._raw: list[str] = []
 
     @property
@@ -93,15 +91,19 @@ class Transcript:
         if piece:
             self._raw.append(piece)
         reader = self._reader
-        if not reader.quiet and reader.stopped:
+        if not reader.plain and reader.stopped:
             self.reason = "stop"
         elif self.tokens >= self.max_tokens and self._counts:
             self.reason = "length"
-        self.thought_out = not reader.quiet and self.thinks_too_long
+        self.thought_out = not reader.plain and self.thinks_too_long
         return True
 
     def look_for_loop(self, raw: bytes) -> None:
         """End an answer that repeats itself; changes no text, so the token may be on its way already."""
+        if self._repetition is None:  # behind the first token, which nobody has to wait for then
+            self._repetition = RepetitionDetector(min_tokens=_LOOP_TOKENS)
+            for piece in self._order["carried"]:
+                self._repetition.feed(piece.encode())
         if self._repetition.feed(raw) and self.reason is None:
             self.reason = "repetition"
 

@@ -36,7 +36,8 @@ EXIT_HANDLE_STUCK = 4
 EXIT_ORPHANED = 5
 _OPEN_FILES = 102_400  # the runtime keeps many descriptors; Rockchip's own demos ask for this number
 _NOT_IN_GROUP_A = frozenset({"enabled_cpus_num", "enabled_cpus_mask", "embed_flash"})
-_RECEIVE_BYTES = 262_144
+_RECEIVE_BYTES = 65_536
+"""Room for nearly every order; 128 KB and more would come from the system, and go back, with each of them."""
 
 
 class Worker:
