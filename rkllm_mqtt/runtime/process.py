@@ -29,7 +29,7 @@ _NOT_FOR_WORKERS = ("RKLLM_MQTT_", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WA
 """Beginnings of environment variables: passwords and their places, and what speaks for the daemon."""
 
 
-class WorkerProcess(asyncio.Protocol):
+class WorkerProcess(asyncio.BufferedProtocol):
     """A child process that holds one model."""
 
     def __init__(
@@ -47,6 +47,8 @@ class WorkerProcess(asyncio.Protocol):
         self._kill_wait_s = kill_wait_s
         self._library_log_level = library_log_level
         self._frames = FrameReader()
+        self._room = memoryview(bytearray(_FRAMES_BYTES))
+        """For what comes; asyncio's own would be taken from the system, and given back, with each token."""
         self._transport: asyncio.WriteTransport | None = None
         self._socket: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -170,12 +172,20 @@ class WorkerProcess(asyncio.Protocol):
         await asyncio.wait({self.gone}, timeout=_LAST_FRAMES_S)
         self._lose()
 
-    # asyncio.Protocol
+    # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         if isinstance(transport, asyncio.WriteTransport):
             self._transport = transport
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Return where the next bytes are to be written."""
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take the bytes that were written there."""
+        self.data_received(bytes(self._room[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Dispatch the frames in `data`."""
