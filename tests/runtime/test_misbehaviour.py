@@ -73,7 +73,7 @@ async def test_a_worker_that_does_not_begin_a_run_is_replaced():
         await live.answer("say: alive")
         first = live.slot.pid
         os.kill(first, signal.SIGSTOP)
-        os.waitid(os.P_PID, first, os.WSTOPPED | os.WNOWAIT)  # each of its threads
+        await asyncio.to_thread(os.waitid, os.P_PID, first, os.WSTOPPED | os.WNOWAIT)  # each of its threads
         frozen = live.ask("say: never")
         with pytest.raises(SlotLost):
             await frozen.end()
