@@ -217,7 +217,7 @@ class Parts:
             boot_id=uuid.uuid4().hex,
             accepting=lambda: self.gate.accepting,
             prefix=self._warming.told,
-            unapplied=lambda: [*self.reload.reasons, *self.probing.reasons],
+            unapplied=lambda: [*self.reload.reasons, *self.probing.reasons, *self._router.reasons],
         )
         self.reporter = Reporter(
             self.topics,
@@ -270,6 +270,7 @@ class Parts:
             self._stopping,
             lambda: self._spawn(self.discovery.announce()),
             self.recurring.values,
+            self.reporter,
         )
         self.discovery = Discovery(
             config, journal, self.session, self.slot, self.views.info, self.outcomes.note

@@ -60,6 +60,8 @@ class Reporter:
         self._health_at = 0.0
         self._stats_at = 0.0
         self._finished = 0
+        self.online_at = float("-inf")
+        """When `online` was published last; seconds of the event loop's clock."""
 
     def changed(self) -> None:
         """The queue or the slot has changed."""
@@ -83,6 +85,11 @@ class Reporter:
         self._tell_queue(force=True)
         self._tell_health()
         self._tell_stats()
+        self.tell_online()
+
+    def tell_online(self) -> None:
+        """Publish that we are here."""
+        self.online_at = asyncio.get_running_loop().time()
         self._retain("status", b"online")
 
     def tell_info(self) -> None:

@@ -134,6 +134,31 @@ async def test_an_old_will_that_comes_late_is_answered_by_online(shared_broker, 
 
 
 @in_loop
+async def test_another_daemon_of_the_same_name_is_noticed_until_it_is_gone(shared_broker, tmp_path):
+    async with inner(tmp_path, shared_broker.port) as (daemon, _, client):
+
+        def named(message):
+            return [reason["code"] for reason in message.json["reasons"]]
+
+        healths = f"{client.base}/health"
+        await client.wait(lambda m: m.topic == healths and named(m) == [])
+        assert daemon.parts._router.reasons == [], "our own echo"
+        daemon.parts.reporter.online_at -= 60  # a minute later
+        await client.send(f"{client.base}/status", b"online", retain=True)
+        told = await client.wait(
+            lambda m: m.topic == f"{client.base}/log" and m.json["event"] == "node_taken"
+        )
+        assert told.json["level"] == "error"
+        await client.wait(lambda m: m.topic == healths and named(m) == ["node_taken"])
+        await client.send(f"{client.base}/status", b"offline", retain=True)
+        heard = await asyncio.to_thread(
+            client.watcher.wait_many, lambda m: m.topic == f"{client.base}/status", 4
+        )
+        assert [m.payload for m in heard] == [b"online", b"online", b"offline", b"online"]
+        assert daemon.parts._router.reasons == []
+
+
+@in_loop
 async def test_topics_that_mean_nothing_are_counted_and_never_logged_with_their_content(
     shared_broker, tmp_path
 ):

@@ -50,7 +50,8 @@ class AskScreen:
             again = f", asked {asking.sent} times" if asking.sent > 1 else ""
             return f"no receipt yet after {elapsed_s:.0f} s{again}" if elapsed_s >= 1 else "sending …"
         if exchange.stage is Stage.WAITING:
-            return waiting_text(exchange)
+            paused = ", the queue is paused" if asking.queue_state == "paused" else ""
+            return waiting_text(exchange) + paused
         if exchange.stage is Stage.ANSWERING:
             return f"answering … {elapsed_s:.1f} s"
         what = _PHASES.get(exchange.phase, exchange.phase.replace("_", " ") or "reading the prompt")

@@ -136,6 +136,8 @@ class Asking:
         self.exchange = Exchange(request_id)
         self.daemon_online: bool | None = None
         """What the retained status says; None while it says nothing."""
+        self.queue_state = ""
+        """What the retained queue says: idle, busy, paused or draining."""
         self.broker_lost = False
         """The connection ended; it is being opened again."""
         self.sent = 0
@@ -154,7 +156,7 @@ class Asking:
         """
         kinds = ("event", "delta", "reply")
         filters = [self.mailbox.topic(kind, self.exchange.id) for kind in kinds]
-        connection.subscribe([*filters, self._status_topic])
+        connection.subscribe([*filters, self._state("status"), self._state("queue")])
         self._send(connection)
 
     def steps(self, connection: Connection, wake: Waitable) -> Iterator[Step | None]:
@@ -187,9 +189,8 @@ class Asking:
         self._cancelled = True
         connection.publish(self.mailbox.topic("cancel", self.exchange.id), self.exchange.id.encode())
 
-    @property
-    def _status_topic(self) -> str:
-        return f"{self.mailbox.base}/{self.mailbox.target}/status"
+    def _state(self, name: str) -> str:
+        return f"{self.mailbox.base}/{self.mailbox.target}/{name}"
 
     def _send(self, connection: Connection) -> None:
         self._resend.used(time.monotonic())
@@ -216,8 +217,11 @@ class Asking:
         messages = connection.pump(TICK_S, wake)
         for message in messages:
             kind = message.topic.removeprefix(self.mailbox.prefix + "/").partition("/")[0]
-            if message.topic == self._status_topic:
+            if message.topic == self._state("status"):
                 self.daemon_online = message.payload == b"online"
+                yield Changed()
+            elif message.topic == self._state("queue"):
+                self.queue_state = state_of(message.payload)
                 yield Changed()
             elif kind == "event":
                 yield from self.exchange.take_event(message.payload)
@@ -227,6 +231,15 @@ class Asking:
                 yield from self.exchange.take_reply(message.payload)
         if not messages:
             yield None
+
+
+def state_of(queue: bytes) -> str:
+    """Return the state that a retained queue tells; empty where it tells none."""
+    try:
+        state = json.loads(queue)["state"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return state if isinstance(state, str) else ""
 
 
 def outcome_of(step: Step | None) -> Mapping[str, Any] | None:

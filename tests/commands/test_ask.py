@@ -153,6 +153,19 @@ def test_ctrl_c_cancels_and_waits_for_the_confirmation(commands: Any, daemon: An
     assert "Traceback" not in terminal.text
 
 
+def test_who_waits_for_a_paused_queue_is_told_so(commands: Any, daemon: Any) -> None:
+    daemon.answer = daemon.accept
+    daemon.retain("queue", {"state": "paused", "length": 1})
+    terminal = commands.in_terminal("ask", "hi")
+    terminal.wait_for("waiting: place 1 of 1, the queue is paused")
+    for odd in ("not JSON", {"state": 5}, "[1]"):
+        daemon.retain("queue", odd)
+    terminal.wait_for("paused\rwaiting: place 1 of 1")
+    terminal.interrupt()
+    assert terminal.wait() == 130
+    assert "Traceback" not in terminal.text
+
+
 def test_ctrl_c_gives_up_when_no_confirmation_comes(commands: Any, daemon: Any) -> None:
     daemon.answer = daemon.accept
     daemon.on_cancel = lambda client, request_id: None
