@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: The configuration cannot be used.
     """
     gc.disable()  # what imports make stays: to walk through it again and again is a tenth of the start
-    with absent("_hashlib") if _hashes_without_openssl() else nullcontext():
+    unneeded = ["_hashlib"] if _hashes_without_openssl() else []
+    with absent(*unneeded):
         from rkllm_mqtt.config import Config, LogConfig, load_config
 
     def read() -> Config:
@@ -44,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
     # A watchdog ends us by SIGABRT: where each thread was is all that can be learned then.
     faulthandler.enable()
     config = read()
-    with absent("ssl") if config.mqtt.tls is None else nullcontext():
+    if config.mqtt.tls is None:
+        unneeded.append("ssl")
+    with absent(*unneeded):
         import asyncio
 
         from rkllm_mqtt.logs import configure_logging, get_logger
