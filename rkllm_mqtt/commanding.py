@@ -140,6 +140,8 @@ def _chosen(parts: "Parts", arguments: Arguments) -> list[Any]:
         return parts.live.all()
     if arguments.get("running") is True:
         return [turn.job for turn in parts.dispatcher.turns if turn.run.started_at is not None]
+    if "client" not in arguments or "id" not in arguments:
+        raise CommandRefused("name `client` and `id`, or send `running: true` or `all: true`")
     client, request_id = text_argument(arguments, "client"), text_argument(arguments, "id")
     jobs = [job for job in parts.live.all() if job.client == client and job.id == request_id]
     if not jobs:
