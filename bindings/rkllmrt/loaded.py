@@ -39,6 +39,7 @@ class LoadedModel:
         self._handle = Handle(library, tokenizer, embedder)
         self._loaded_with: dict[str, object] = {}
         self._result: Composite = library.structs["RKLLMResult"]
+        self._prompts: dict[tuple[bool, bool], Block] = {}
         self._last_params: tuple[tuple[RunParams, int], Block] | None = None
         self._kept: list[Block] = []
         self._lora_names: set[str] = set()

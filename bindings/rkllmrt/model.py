@@ -12,9 +12,10 @@ from msgspec.structs import replace
 
 from rkllmrt.abi import GENERATE, GET_LAST_HIDDEN_LAYER, GET_LOGITS
 from rkllmrt.block import Block
+from rkllmrt.cstring import c_text
 from rkllmrt.errors import InferenceFailed, InvalidInput, RunFailed, Unsupported, WrongState
 from rkllmrt.input_encoding import encode_inputs
-from rkllmrt.inputs import Input, MultimodalInput, TokenInput
+from rkllmrt.inputs import Input, MultimodalInput, PromptInput, TokenInput
 from rkllmrt.loaded import LoadedModel
 from rkllmrt.model_encoding import encode_run
 from rkllmrt.params import RunParams
@@ -107,12 +108,25 @@ class Model(LoadedModel):
         if target is not None:
             params = replace(params, save_prompt_cache=unfinished(target))
         return Request(
-            encode_inputs(self.library, items, own_template=self._own_template),
+            self._inputs(items),
             self._encoded(params, mode),
             params.keep_history,
             reader,
             target,
         )
+
+    def _inputs(self, items: Sequence[Input]) -> Block:
+        """Return the inputs as the library reads them; a prompt is written over that of the run before."""
+        item = items[0]
+        if len(items) > 1 or not isinstance(item, PromptInput) or item.role != "user":
+            return encode_inputs(self.library, items, own_template=self._own_template)
+        kind = item.enable_thinking, self._own_template
+        block = self._prompts.get(kind)
+        if block is None:
+            block = self._prompts[kind] = encode_inputs(self.library, items, own_template=kind[1])
+        else:
+            block.first.prompt_input = c_text(item.text, "the prompt")
+        return block
 
     def _encoded(self, params: RunParams, mode: int) -> Block:
         """Return the parameters as the library reads them: nearly always those of the run before."""

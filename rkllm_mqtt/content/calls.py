@@ -77,13 +77,19 @@ class CallParser:
         """The answer is over, whatever the model goes on to write."""
         self.feed(begun)
 
+    def passes(self, text: str) -> bool:
+        """Return whether a text is text from its first character to its last; then it counts as taken."""
+        calm = not self._held and not self._after_call and self._place is _Place.TEXT and not self.ended
+        if not calm or _CALM.fullmatch(text) is None:
+            return False
+        self._line_start, self._shown = False, True
+        return True
+
     def feed(self, text: str) -> list[CallPiece]:
         """Return what may be shown now, in order."""
         if self.ended:
             return []
-        calm = not self._held and not self._after_call and self._place is _Place.TEXT
-        if calm and _CALM.fullmatch(text):  # nearly every token takes this way
-            self._line_start, self._shown = False, True
+        if self.passes(text):
             return [text]
         self._held += text
         pieces: list[CallPiece] = []

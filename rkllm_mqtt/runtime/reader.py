@@ -29,7 +29,7 @@ class AnswerReader:
         self._splitter = ThinkingSplitter(order["opens_thinking"])
         self._text_stops = StopFilter(order["text_stops"])
         self._calls = None if order["calls"] is None else _call_parser(order["calls"])
-        self._quiet = self._calls is None
+        self._quiet = True
         """Nothing is held back and the answer goes on: a text in which no mark begins passes."""
         self.plain = False
         """The last text was shown as it was: neither thoughts nor an end."""
@@ -61,6 +61,7 @@ class AnswerReader:
             and self._stops.may_begin(text) is None
             and self._text_stops.may_begin(text) is None
             and self._splitter.passes(text)
+            and (self._calls is None or self._calls.passes(text))
         )
         if self.plain:  # nearly every token takes this way
             self._written.append(text)
@@ -74,7 +75,7 @@ class AnswerReader:
         self._written.append(text)
         self._split(self._stops.feed(text))
         self._thoughts += self._splitter.thinking
-        self._quiet = self._calls is None and self._stops.quiet and self._text_stops.quiet and not self._again
+        self._quiet = self._stops.quiet and self._text_stops.quiet and not self._again
         return True
 
     @property

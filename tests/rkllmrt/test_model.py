@@ -143,6 +143,23 @@ def test_a_run_has_its_own_parameters_whatever_the_run_before_had(
     assert [line for line in one.log if line.startswith("mode=")] == ["mode=0"] * len(asked) + ["mode=1"]
 
 
+def test_a_run_has_its_own_prompt_whatever_the_run_before_had(
+    recorder: Callable, open_model: Callable
+) -> None:
+    one = recorder("E")
+    model = open_model(one)
+    asked = [("one", False), ("the second", True), ("3", False), ("the fourth", True)]
+    for text, thinking in asked:
+        model.generate(PromptInput(text, enable_thinking=thinking))
+    model.set_chat_template("", "", "")
+    model.generate(PromptInput("5"))
+    with pytest.raises(InvalidInput, match="no effect"):
+        model.generate(PromptInput("6", enable_thinking=True))
+    told = [line for line in one.log if line.startswith(("prompt_input=", "enable_thinking="))]
+    expected = [(f"enable_thinking={int(on)}", f"prompt_input={text}") for text, on in [*asked, ("5", False)]]
+    assert told == [line for pair in expected for line in pair]
+
+
 def test_a_lora_adapter_is_chosen_by_name(
     group: str, recorder: Callable, open_model: Callable, tmp_path: Path
 ) -> None:
