@@ -56,6 +56,8 @@ class Worker:
         self._waiting: deque[Frame] = deque()
         self._current: Generation | BatchGeneration | Readout | Probe | None = None
         self._closing = False
+        self._orphaned = False
+        """There is nobody to hear."""
         self._left = threading.Event()
         """Nobody is inside, nor ever will be."""
         self._status = 0
@@ -155,7 +157,7 @@ class Worker:
         while True:
             with self._reading:
                 while not self._begin(inside=False):
-                    if self._closing:
+                    if self._orphaned:
                         return
                     self._hear()
             self._run()
@@ -225,6 +227,7 @@ class Worker:
             for frame in frames:
                 self._obey(frame)
         except (EOFError, OSError, FrameError, KeyError, TypeError):
+            self._orphaned = True
             self._shut()
             # A library that hangs would keep an orphan and its NPU memory alive for ever.
             threading.Timer(self._orphan_grace_s, os._exit, (EXIT_ORPHANED,)).start()

@@ -255,6 +255,13 @@ def test_it_leaves_when_the_daemon_is_gone_although_the_library_hangs(worker, mo
     assert destroying.exit_status() == 5
 
 
+def test_it_leaves_when_the_daemon_is_gone_behind_a_stop_that_hangs(worker, model):
+    one = worker(model("on destroy: fault hang"), abort_grace_s=0.1).ready()
+    one.send({"op": "stop"})
+    one.socket.close()
+    assert one.exit_status() == 5
+
+
 def test_it_leaves_when_the_daemon_is_gone_although_the_load_hangs(worker, model):
     one = worker(model("on init: fault hang"), abort_grace_s=0.1)
     one.send(one.load)
