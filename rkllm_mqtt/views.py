@@ -265,7 +265,7 @@ class DaemonViews:
                 "id": turn.job.id,
                 "client": turn.job.client,
                 "priority": turn.job.priority.label,
-                "attempt": turn.job.attempt,
+                "attempt": max(1, turn.job.attempt),  # it may run before it is claimed
                 "tokens": turn.run.tokens,
                 "max_tokens": turn.job.request.max_tokens,
                 "elapsed_s": round(now - turn.run.started_at, 1),

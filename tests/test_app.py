@@ -159,6 +159,20 @@ async def test_another_daemon_of_the_same_name_is_noticed_until_it_is_gone(share
 
 
 @in_loop
+async def test_a_run_that_began_before_its_claim_is_told_as_the_first_attempt(shared_broker, tmp_path):
+    file = tmp_path / "slow.sim"
+    file.write_text("rkllm-simulator 1\nprofile: instant\ndecode_ms_per_token: 20\n")
+    models = [{"id": "slow", "file": file}]
+    async with inner(tmp_path, shared_broker.port, models=models, drain_timeout_s=0.1) as (daemon, _, client):
+        await client.ask("a", prompt="story 400 tokens", stream=True)
+        await client.wait(lambda m: m.topic == f"{client.box}/delta/a")
+        (turn,) = daemon.parts.dispatcher.turns
+        turn.job.attempt = 0  # as it is until the claim is on disk
+        assert daemon.parts.views.queue()["running"][0]["attempt"] == 1
+        turn.job.attempt = 1
+
+
+@in_loop
 async def test_topics_that_mean_nothing_are_counted_and_never_logged_with_their_content(
     shared_broker, tmp_path
 ):

@@ -5,11 +5,13 @@ is imported, so that `ask` does not wait for what the daemon needs.
 """
 
 import argparse
+import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from msgspec import Struct
 
@@ -20,6 +22,7 @@ from rkllm_mqtt.core.errors import ConfigError, RkllmMqttError
 
 EXIT_BROKEN_PIPE = 141
 """As shells report a process ended by SIGPIPE."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class Command(Struct, frozen=True):
@@ -75,6 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after the program's name; None takes the process's own.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    # Closed by whoever started us: what is written there is lost, as it was asked for.
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 gets `?` for what it has not
+            stream.reconfigure(errors="replace")
     try:
         args = parse(words)
     except SystemExit as end:  # argparse has said why
@@ -88,6 +96,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output is gone; Python must not complain about it again while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
+    except OSError as exc:
+        if exc.errno not in _FULL:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail(f"The output cannot be written: {exc.strerror}.", "", 1)
     except ConfigError as exc:
         return _fail(str(exc), exc.hint, EXIT_CONFIG)
     except CommandFailed as exc:
@@ -143,6 +156,10 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"rkllm-mqtt {__version__}")
     return parser
+
+
+def _nowhere() -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
 
 
 def _unknown(kind: str, word: str, known: Sequence[str]) -> str:

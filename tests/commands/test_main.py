@@ -1,5 +1,6 @@
 """The command line itself: help, mistakes and exit statuses."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,30 @@ def test_config_check_takes_the_file_with_or_without_the_option(
         assert capsys.readouterr().out.startswith(f"{file}: fine\n  node kitchen")
     assert main(["config", "example", str(file)]) == 2
     assert "reads no file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["top", "doctor"])
+def test_a_terminal_that_is_not_utf_8_is_no_reason_to_fail(commands: Any, daemon: Any, command: str) -> None:
+    daemon.retain("info", {"node": "board"})
+    words = commands.words(*(["doctor"] if command == "doctor" else commands.at_broker("top", "--once")))
+    environ = commands.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(
+        words, env=environ, cwd=commands.folder, capture_output=True, check=False, timeout=60
+    )
+    assert b"Traceback" not in done.stderr
+    assert done.stdout
+
+
+def test_an_output_that_is_full_or_closed_is_no_traceback(commands: Any, daemon: Any) -> None:
+    daemon.answer = daemon.answer_ok
+    words = commands.words(*commands.at_broker("ask", "hi"))
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(words, env=commands.environ, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert done.stderr == b"rkllm-mqtt: The output cannot be written: No space left on device.\n"
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *words]
+    done = subprocess.run(shell, env=commands.environ, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_broker_that_is_not_there_is_one_sentence_and_a_hint(commands: Any) -> None:
