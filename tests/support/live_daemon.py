@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 from live_client import PATIENCE_S, Client, Received
-from ready_python import Forked, may_fork, ready_python
+from ready_python import Forked, Kind, may_fork, ready_python
 
 
 class Daemon:
@@ -39,6 +39,7 @@ class Daemon:
         for key, value in config.items():
             settings[key] = {**settings[key], **value} if isinstance(settings.get(key), dict) else value
         self.config_file.write_text(yaml.safe_dump(settings))
+        self._kind: Kind = "command" if "tls" in settings["mqtt"] else "daemon"
         self.process: subprocess.Popen[bytes] | Forked | None = None
 
     @property
@@ -60,7 +61,7 @@ class Daemon:
         words = ["run", "--config", str(self.config_file), "--log-level", "debug"]
         with self.log_file.open("ab") as log, Path(os.devnull).open() as nothing:
             if self.python == sys.executable and not self.afresh and may_fork(self.environment):
-                self.process = ready_python().spawn(
+                self.process = ready_python(self._kind).spawn(
                     words, self.environment, Path.cwd(), nothing.fileno(), log.fileno(), log.fileno()
                 )
                 return

@@ -1,16 +1,13 @@
-"""A Python that has imported the daemon already, and forks for each process that is asked of it.
+"""Processes of `rkllm-mqtt` that are forks of a Python which has imported them already.
 
 Half a second of imports is most of what a daemon in a test costs. A fork is a process like any other: its own
-signals, descriptors, environment and exit status; `main` ends as at any other start, through the interpreter.
-What depends on how a process comes into being (LD_PRELOAD, Python's own variables) is not for forks: see
-`may_fork`. It runs as `python -P ready_python.py DESCRIPTOR` and ends when nobody holds the other end.
+signals, descriptors, environment and exit status. What depends on how a process comes into being (LD_PRELOAD,
+Python's own variables) is not for forks: see `may_fork`. `forking_python.py` is the other side.
 """
 
 import atexit
 import contextlib
 import functools
-import gc
-import importlib
 import json
 import os
 import select
@@ -19,15 +16,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal
 
-_IMPORTED = ("rkllm_mqtt.commands.run", "rkllm_mqtt.serving", "rkllm_mqtt.supervision")
 _AT_BIRTH = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_")
 """Beginnings of variables that a process looks at only when it begins."""
-_ORDER_BYTES = 100_000
+_FORKING = Path(__file__).with_name("forking_python.py")
+
+Kind = Literal["daemon", "command"]
+"""What is imported: what a daemon without TLS needs, or what commands and a daemon with TLS do."""
 
 
 class Forked:
@@ -73,9 +71,9 @@ class Forked:
 class ReadyPython:
     """The process that forks; it starts with the first order."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        line = [sys.executable, "-P", __file__, str(theirs.fileno())]
+        line = [sys.executable, "-P", str(_FORKING), str(theirs.fileno()), kind]
         nothing = subprocess.DEVNULL  # nothing that was decided of a terminal goes into the forks
         self._process = subprocess.Popen(line, stdin=nothing, stdout=nothing, pass_fds=(theirs.fileno(),))
         theirs.close()
@@ -122,9 +120,9 @@ class ReadyPython:
 
 
 @functools.cache
-def ready_python() -> ReadyPython:
-    """Return the one of this process."""
-    return ReadyPython()
+def ready_python(kind: Kind = "command") -> ReadyPython:
+    """Return the one of this process and kind."""
+    return ReadyPython(kind)
 
 
 def may_fork(environment: Mapping[str, str]) -> bool:
@@ -134,44 +132,3 @@ def may_fork(environment: Mapping[str, str]) -> bool:
         return {name: value for name, value in of.items() if name.startswith(_AT_BIRTH)}
 
     return at_birth(environment) == at_birth(os.environ)
-
-
-def _serve(orders: socket.socket) -> NoReturn:
-    for name in _IMPORTED:
-        importlib.import_module(name)
-    gc.freeze()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, and for what was forked
-    while True:
-        line, descriptors, _, _ = socket.recv_fds(orders, _ORDER_BYTES, 3)
-        if not line:
-            raise SystemExit(0)
-        order = json.loads(line)
-        if "reap" in order:
-            orders.send(b"%d" % os.waitpid(order["reap"], 0)[1])
-            continue
-        pid = os.fork()
-        if pid == 0:
-            orders.close()
-            _become(order, descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        orders.send(b"%d" % pid)
-
-
-def _become(order: dict[str, Any], descriptors: Sequence[int]) -> NoReturn:
-    for number, descriptor in enumerate(descriptors):
-        os.dup2(descriptor, number)
-        os.close(descriptor)
-    os.environ.clear()
-    os.environ.update(order["environment"])
-    time.tzset()
-    os.chdir(order["folder"])
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    module = importlib.import_module("rkllm_mqtt.__main__")
-    sys.argv = [str(module.__file__), *order["words"]]
-    sys.orig_argv = [sys.executable, "-P", "-m", "rkllm_mqtt", *order["words"]]  # for a start anew
-    raise SystemExit(module.main())
-
-
-if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
