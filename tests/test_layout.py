@@ -79,10 +79,11 @@ def file_of_tests(module: str) -> Path:
     return ROOT / "tests" / family
 
 
-@pytest.mark.parametrize("module", modules())
-def test_each_module_has_a_test_and_opens_with_a_sentence(module):
-    assert file_of_tests(module).exists()
-    assert re.match(r'"""[a-zA-Z`].+[.:;]("""|\n)', (ROOT / module).read_text())
+def test_each_module_has_a_test_and_opens_with_a_sentence():
+    assert len(modules()) > 250
+    for module in modules():
+        assert file_of_tests(module).exists(), module
+        assert re.match(r'"""[a-zA-Z`].+[.:;]("""|\n)', (ROOT / module).read_text()), module
 
 
 def test_the_states_in_the_architecture_are_those_of_the_code():
