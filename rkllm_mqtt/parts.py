@@ -17,6 +17,7 @@ from rkllm_mqtt.config import Config
 from rkllm_mqtt.config.catalogue import Change
 from rkllm_mqtt.confirmations import Confirmations
 from rkllm_mqtt.conversations import Conversations
+from rkllm_mqtt.core.health import SMALL_PACKET_BYTES, packets_small
 from rkllm_mqtt.core.live import Counters, LiveJobs
 from rkllm_mqtt.core.waiting import Job
 from rkllm_mqtt.deadlines import Deadlines
@@ -310,7 +311,11 @@ class Parts:
             send=self._sender.send,
         )
 
-    def _connected(self, _connection: Connection) -> None:
+    def _connected(self, connection: Connection) -> None:
+        largest = connection.maximum_packet_bytes
+        if largest is not None and largest < SMALL_PACKET_BYTES:
+            reason = packets_small(largest)  # `health` itself may not fit
+            log.warning(reason.code, maximum_bytes=largest, hint=reason.hint)
         self.reporter.announce()
         self.recurring.announce()
         self._spawn(self.discovery.announce())

@@ -110,3 +110,4 @@ def test_under_a_small_packet_limit_text_is_cut_and_not_lost(own_broker, unloade
     (reason,) = watcher.on(f"rkllm/{daemon.node}/health")[-1].json["reasons"]
     assert reason["code"] == "packets_small"
     assert "900 bytes" in reason["message"]
+    assert "packets_small maximum_bytes=900" in daemon.log
