@@ -117,7 +117,9 @@ def test_no_mark_is_found_where_it_does_not_belong(guarded):
     talk(watcher)
     until = time.monotonic() + PATIENCE_S
     # The crash has taken the worker; the next one is the daemon's copy until its own program runs.
-    while not (workers := [p for p in processes_of(daemon) if "worker" in (p / "cmdline").read_text()]):
+    while not (
+        workers := [p for p in processes_of(daemon) if "runtime.worker" in (p / "cmdline").read_text()]
+    ):
         assert time.monotonic() < until
         watcher.wait_next(0.1)
     for process in processes_of(daemon):
