@@ -7,7 +7,6 @@ Rule 3: a file is saved by a prime run whose prompt is just what it holds: behin
     slot, in front of foreign work that would replace it, or by a warm.
 """
 
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,6 +22,8 @@ from rkllm_mqtt.core.comebacks import Comebacks
 from rkllm_mqtt.core.pace import Pace
 from rkllm_mqtt.core.prefix import Chain
 from rkllm_mqtt.core.worth import Plan, plan_of, restore_gain_s
+from rkllm_mqtt.host.disk import MB as BINARY_MB
+from rkllm_mqtt.host.disk import free_mb
 from rkllm_mqtt.knowledge import Knowledge
 from rkllm_mqtt.logs import get_logger
 from rkllm_mqtt.runtime.order import RunOrder, prime_order
@@ -299,8 +300,9 @@ class PrefixCache:
             return None
         try:
             shelf.prepare()
-            if (free := shutil.disk_usage(shelf.folder).free) < size:
-                raise OSError(f"{free // MB} MB are free, {size // MB} are needed")
+            needed, free = size // BINARY_MB, free_mb(shelf.folder)
+            if free is not None and free < needed:
+                raise OSError(f"{free} MB are free, {needed} are needed")
         except OSError as exc:
             self._fail_write(shelf, str(exc))
             return None
