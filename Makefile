@@ -1,7 +1,7 @@
 # The whole interface. `make run` and `make test` set up what they need themselves.
 PY := .venv/bin/python
-# Tests wait for processes and brokers as long as they compute: two for each core.
-JOBS := $(shell expr $$(nproc) \* 2)
+# Tests wait for processes, brokers and clocks longer than they compute: there are more of them than cores.
+JOBS := $(shell expr $$(nproc) + 4)
 
 .PHONY: setup run test check chaos soak bench fuzz licenses test-clients test-ha e2e homeassistant-release clean
 
