@@ -12,13 +12,14 @@ ANSWERS = {
 }
 
 
-@pytest.fixture
-def slow(tmp_path):
+@pytest.fixture(scope="session")
+def slow(tmp_path_factory):
     """A model whose tokens come slowly enough to be interrupted, and whose prefill is long."""
+    folder = tmp_path_factory.mktemp("slow")
 
     def make(**keys):
-        file = tmp_path / "slow.sim"
         lines = {"profile": "instant", "decode_ms_per_token": 2, **keys}
+        file = folder / ("-".join(f"{key}-{value}" for key, value in lines.items()) + ".sim")
         file.write_text("rkllm-simulator 1\n" + "".join(f"{key}: {value}\n" for key, value in lines.items()))
         return file
 
@@ -52,8 +53,8 @@ def shown_in(frames):
 
 @pytest.mark.parametrize("prompt", ANSWERS)
 @pytest.mark.parametrize("every", [1, 7])
-def test_an_answer_in_many_runs_is_the_undisturbed_one(worker, slow, prompt, every):
-    live, order = worker(slow()).ready(), ANSWERS[prompt]
+def test_an_answer_in_many_runs_is_the_undisturbed_one(shared_worker, slow, prompt, every):
+    live, order = shared_worker(slow()), ANSWERS[prompt]
     whole = live.ask(chat(prompt), **order)
     carried, shown, tokens, repeated = [], "", 0, 0
     for _ in range(400):
@@ -70,8 +71,8 @@ def test_an_answer_in_many_runs_is_the_undisturbed_one(worker, slow, prompt, eve
     assert repeated <= len(whole.text)
 
 
-def test_the_limit_counts_what_was_made_before(worker, slow):
-    live = worker(slow()).ready()
+def test_the_limit_counts_what_was_made_before(shared_worker, slow):
+    live = shared_worker(slow())
     whole = live.ask(chat("story 200 tokens"), max_tokens=30)
     first = interrupted(live, chat("story 200 tokens"), 10, max_tokens=30)
     carried, tokens = raw_of(first), first[-1]["tokens"]
@@ -85,8 +86,8 @@ def test_the_limit_counts_what_was_made_before(worker, slow):
     assert shown_in(first) + rest.text == whole.text
 
 
-def test_a_run_whose_next_token_is_its_last_by_the_limit_does_not_give_way(worker, slow):
-    live = worker(slow(decode_ms_per_token=30)).ready()
+def test_a_run_whose_next_token_is_its_last_by_the_limit_does_not_give_way(shared_worker, slow):
+    live = shared_worker(slow(decode_ms_per_token=30))
     done = interrupted(live, chat("count to 40"), 9, max_tokens=10)[-1]
     assert (done["reason"], done["tokens"]) == ("length", 10)  # no run could make the rest: there is none
 
@@ -107,8 +108,8 @@ def test_a_loop_is_noticed_over_the_border_of_two_runs(worker, tmp_path):
     assert rest.tokens < whole.tokens + 20
 
 
-def test_a_run_that_was_over_before_it_could_give_way_has_ended_by_itself(worker, slow):
-    live = worker(slow(decode_ms_per_token=30)).ready()
+def test_a_run_that_was_over_before_it_could_give_way_has_ended_by_itself(shared_worker, slow):
+    live = shared_worker(slow(decode_ms_per_token=30))
     frames = interrupted(live, chat("say: hello"), 1)
     while frames[-1]["reason"] == "preempted":  # give it its last token
         made = raw_of(frames)

@@ -98,9 +98,11 @@ def test_the_time_of_a_restore_is_told_apart_from_that_of_the_prefill(worker_of,
 
 
 @pytest.mark.parametrize("fate", ["missing", "damaged", "truncated", "of another model", "unreadable"])
-def test_a_file_that_cannot_be_loaded_costs_nothing_but_its_help(worker_of, tmp_path, fate, worker, model):
+def test_a_file_that_cannot_be_loaded_costs_nothing_but_its_help(
+    shared_worker, tmp_path, fate, worker, model
+):
     file = tmp_path / "prefix.cache"
-    live = worker_of()
+    live = shared_worker()
     live.ask(SYSTEM, prime=True, save=str(file))
     if fate == "missing":
         file.unlink()

@@ -1,5 +1,6 @@
 """A real mosquitto on a free loopback port."""
 
+import select
 import shutil
 import signal
 import socket
@@ -70,8 +71,9 @@ class Broker:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
             except ConnectionRefusedError:
-                continue
-            return
+                select.select([], [], [], 0.003)
+            else:
+                return
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End the process with a signal and wait for it."""
