@@ -53,8 +53,7 @@ async def test_a_job_ends_it_at_its_next_chunk_and_is_answered(tmp_path):
     async with dispatching(tmp_path, slow) as kit:
         wished = Wished(kit, chunks=CHUNKS)
         await kit.until(lambda: kit.slot.loaded)
-        while not kit.dispatcher.priming.busy:
-            await kit.journal.counts()
+        await kit.soon(lambda: kit.dispatcher.priming.busy)
         await kit.ask("q1")
         assert (await kit.final("q1"))["text"] == "hello"
         assert wished.ends[0].reason in (EndReason.PREEMPTED, EndReason.REVOKED)
@@ -84,8 +83,7 @@ async def test_a_worker_that_is_lost_in_it_is_told_to_who_wished_it(tmp_path):
     async with dispatching(tmp_path, PLAIN) as kit:
         slow = Wished(kit, chunks=CHUNKS)
         await kit.until(lambda: kit.slot.loaded)
-        while not kit.dispatcher.priming.busy and not slow.ends:
-            await kit.journal.counts()
+        await kit.soon(lambda: kit.dispatcher.priming.busy or slow.ends)
         kit.slot.restart()
         await kit.until(lambda: slow.ends)
         assert slow.ends[0] is None or slow.ends[0].reason is EndReason.STOP

@@ -48,8 +48,7 @@ class Probed:
     async def busy(self):
         """Wait until a step runs."""
         await self.kit.until(lambda: self.slot.loaded)
-        while not self.kit.dispatcher.priming.busy:
-            await self.kit.journal.answer()
+        await self.kit.soon(lambda: self.kit.dispatcher.priming.busy)
 
 
 @asynccontextmanager
@@ -155,8 +154,8 @@ async def test_a_step_that_ended_twice_with_the_power_is_not_begun_a_third_time(
 async def test_a_folder_that_cannot_be_made_costs_the_probe_and_nothing_else(tmp_path, model):
     (tmp_path / "probe").write_text("somebody else's")
     async with probing(tmp_path, model()) as probed:
-        while probed.probing._idle_s is not None:
-            await probed.kit.journal.answer()
+        await probed.kit.until(lambda: probed.slot.loaded)
+        await probed.kit.soon(lambda: probed.probing._idle_s is None)
         assert probed.probing.source() is None
         assert probed.kept["done"] == []
         await probed.kit.ask("q")

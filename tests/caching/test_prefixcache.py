@@ -180,8 +180,7 @@ async def test_a_worker_that_is_killed_in_a_load_costs_the_file_and_no_attempt(t
         await saved(kit)
         await Talk(kit, "bob").say("foreign", priority=Priority.INTERACTIVE)
         answering = asyncio.create_task(ann.say("second"))
-        while not any(turn.run.restoring for turn in kit.dispatcher.turns):
-            await kit.journal.counts()
+        await kit.soon(lambda: any(turn.run.restoring for turn in kit.dispatcher.turns))
         (marked,) = (tmp_path / "memory").glob("*.loading")
         os.kill(kit.slot.pid, signal.SIGKILL)
         final = await answering

@@ -1,10 +1,10 @@
 """A real dispatcher on a real slot and a real journal; what it publishes is kept."""
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections import defaultdict
-from contextlib import asynccontextmanager
 
 from live_jobs import Sent, address, admit, make_job, opened, request
 from live_slot import slot_config
@@ -92,6 +92,13 @@ class Kit:
             self._moved.clear()
             await self._moved.wait()
 
+    async def soon(self, holds):
+        """Wait until something holds of which nobody tells; it is looked at again and again, with a pause."""
+        while not holds():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), 0.002)
+            self._moved.clear()
+
     async def running(self, name):
         """Wait for the first delta of a job."""
         await self.until(lambda: any(delta["id"] == name for delta in self.sent.of("delta")))
@@ -107,7 +114,7 @@ class Kit:
         return go_on
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def dispatching(folder, *files, **settings):
     async with opened(folder) as journal:
         kit = Kit(slot_config(*files, **settings), journal)
