@@ -135,7 +135,8 @@ def test_real_time_is_really_spent(play) -> None:
     perf = play("run", "story 20 tokens", lines=lines).perfs()[0]
     assert time.monotonic() - begin >= 0.3
     assert perf["prefill_ms"] >= 49
-    assert perf["generate_ms"] >= 199
+    # The steps keep to their times whatever the first one was late.
+    assert perf["prefill_ms"] + perf["generate_ms"] >= 249
 
 
 def test_instant_gives_more_than_half_a_million_tokens_a_second(play) -> None:
