@@ -21,13 +21,13 @@ def test_abort_inside_the_callback_ends_with_one_finish_and_success(play) -> Non
 
 
 def test_abort_from_another_thread_waits_for_the_step(play) -> None:
-    played = play("abort-in", 60, "run", "story 5000 tokens", lines="decode_ms_per_token: 100")
+    played = play("abort-in", 60, "run", "story 5000 tokens", lines="decode_ms_per_token: 300")
     run = played.runs()[0]
     assert kinds(run).count("finish") == 1
     assert kinds(run)[-2:] == ["finish", "run"]
     assert run[-1]["status"] == 0
-    # The step that was being computed is finished first, so its whole time has passed.
-    assert run[-2]["generate_ms"] >= 99
+    # The step that was being computed is finished first: 300 ms, less what a busy machine took to begin it.
+    assert run[-2]["generate_ms"] >= 200
 
 
 def test_abort_in_prefill_waits_for_the_whole_prefill_and_gives_no_token(play) -> None:
