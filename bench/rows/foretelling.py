@@ -37,7 +37,7 @@ async def _times(stage: Stage, daemon: Service, each: int) -> Figure:
     for number, asker in enumerate(askers):  # what each of them usually asks
         for n in range(6):
             await ask_one(asker, _usual(number, n))
-    told = [_told(answer) for answer in await _told_together(stage, askers, each)]
+    told = [_told(answer) for answer in await _told_together(askers, each)]
     for asker in askers:
         await asker.close()
     times = [one for one in told if one is not None]
@@ -53,9 +53,8 @@ async def _times(stage: Stage, daemon: Service, each: int) -> Figure:
     )  # fmt: skip
 
 
-async def _told_together(stage: Stage, askers: list[Asker], each: int) -> list[Answer]:
-    """Ask while the slot is paused; then ask for the same again, so that each is told its time among all."""
-    await waiting.command(stage.port, "pause")
+async def _told_together(askers: list[Asker], each: int) -> list[Answer]:
+    """Ask all at once; then ask for the same again, so that each is told its time among all."""
     answers = [
         one
         for n, asker in enumerate(askers)
@@ -65,7 +64,6 @@ async def _told_together(stage: Stage, askers: list[Asker], each: int) -> list[A
     for asker in askers:
         asker.repeat()
     await waiting.accepted(answers, 2)
-    await waiting.command(stage.port, "resume")
     for asker in askers:
         await asker.done()
     return answers
@@ -77,11 +75,16 @@ def _usual(client: int, number: int) -> models.Question:
 
 
 def _told(answer: Answer) -> tuple[float, float, int] | None:
-    """Return the time told, the real one and the place; None for a prompt that began at once."""
+    """Return the time told, the real one and the place; None for a prompt that had begun before."""
     events = [(at, json.loads(payload)) for at, payload in answer.events]
     accepted_at, accepted = [(at, event) for at, event in events if event["type"] == "accepted"][-1]
     started_at = next((at for at, event in events if event["type"] == "started"), None)
-    if not accepted["position"] or accepted["eta_s"] is None or started_at is None:
+    if (
+        not accepted["position"]
+        or accepted["eta_s"] is None
+        or started_at is None
+        or started_at < accepted_at
+    ):
         return None
     return accepted["eta_s"], (started_at - accepted_at) / 1e9, accepted["position"]
 

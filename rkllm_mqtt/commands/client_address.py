@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rkllm_mqtt.config import Config
 
 Transport = Literal["tcp", "websockets", "unix"]
+Protocol = Literal["auto", "5", "3.1.1"]
 
 _SCHEMES: Mapping[str, tuple[Transport, bool]] = {
     "mqtt": ("tcp", False),
@@ -53,7 +54,7 @@ class BrokerAddress(Struct, frozen=True):
     username: str | None = None
     password: str | None = None
     tls: TlsFiles | None = None
-    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    protocol: Protocol = "auto"
     base: str = "rkllm"
     node: str | None = None
     """None: ask the broker which nodes there are."""
@@ -171,7 +172,8 @@ def address_from_url(url: str) -> BrokerAddress:
 
 
 def _from_demo(note: DemoNote) -> BrokerAddress:
-    return BrokerAddress(host=note.host, port=note.port, base=note.base, node=note.node)
+    protocol: Protocol = "3.1.1" if note.protocol == "3.1.1" else "auto"
+    return BrokerAddress(host=note.host, port=note.port, base=note.base, node=note.node, protocol=protocol)
 
 
 def _from_usual_place(environ: Mapping[str, str]) -> BrokerAddress:

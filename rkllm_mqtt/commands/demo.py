@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from rkllm_mqtt.commands import client_address, demo_screen
-from rkllm_mqtt.commands.client_address import BrokerAddress
+from rkllm_mqtt.commands.client_address import BrokerAddress, Protocol
 from rkllm_mqtt.commands.client_connection import Connection, ConnectionLost
-from rkllm_mqtt.commands.demo_broker import HOST, choose_port, start_broker
+from rkllm_mqtt.commands.demo_broker import EMBEDDED, HOST, choose_port, start_broker
 from rkllm_mqtt.commands.demo_child import Child
 from rkllm_mqtt.commands.demo_note import DemoNote, read_note, remove_note, started_of, write_note
 from rkllm_mqtt.commands.demo_screen import Running
@@ -106,7 +106,9 @@ class _Demo:
         """Start everything and show the screen; False when Ctrl-C came first."""
         self._terminal.live("starting the broker …")
         broker = self._add(start_broker(kind, port, self._folder), BROKER_STOP_S)
-        connection = self._stack.enter_context(Connection(BrokerAddress(host=HOST, port=port, base=BASE)))
+        protocol: Protocol = "3.1.1" if broker.name == EMBEDDED else "auto"
+        address = BrokerAddress(host=HOST, port=port, base=BASE, protocol=protocol)
+        connection = self._stack.enter_context(Connection(address))
         if not self._wait(lambda: _opens(connection), BROKER_START_S, "The broker"):
             return False
         self._connection = connection
@@ -121,7 +123,7 @@ class _Demo:
         end = time.monotonic() + MODEL_LOAD_S
         if not self._wait(lambda: self._is_decided or time.monotonic() > end, 2 * MODEL_LOAD_S, "The daemon"):
             return False
-        noted = self._note(port)
+        noted = self._note(port, connection.protocol)
         self._terminal.clear_live()
         running = Running(
             *(
@@ -199,14 +201,14 @@ class _Demo:
         self._stack.callback(child.stop, grace_s)
         return child
 
-    def _note(self, port: int) -> bool:
+    def _note(self, port: int, protocol: str) -> bool:
         """Leave word where the broker is; False where the commands must be told."""
         told = any(os.environ.get(key) for key in ("RKLLM_MQTT_URL", "RKLLM_MQTT_CONFIG"))
         if told or read_note() is not None:
             return False
         pid = os.getpid()
         try:
-            write_note(DemoNote(HOST, port, BASE, NODE, pid, started_of(pid)))
+            write_note(DemoNote(HOST, port, BASE, NODE, pid, started_of(pid), protocol))
         except OSError:
             return False
         self._stack.callback(remove_note, pid)

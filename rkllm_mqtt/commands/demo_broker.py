@@ -13,6 +13,8 @@ from rkllm_mqtt.commands.demo_child import Child
 from rkllm_mqtt.commands.failure import EXIT_UNAVAILABLE, CommandFailed
 
 HOST = "127.0.0.1"
+EMBEDDED = "embedded broker"
+"""Speaks MQTT 3.1.1 only, and is silent to MQTT 5, which takes ten seconds to find out."""
 USUAL_PORT = 1883
 FIRST_OTHER_PORT = 18830
 _OTHER_PORTS = 100
@@ -85,7 +87,7 @@ def start_broker(kind: str, port: int, folder: Path) -> Child:
             EXIT_UNAVAILABLE,
         )
     line = [sys.executable, "-P", "-m", "rkllm_mqtt.commands.demo_embedded", HOST, str(port)]
-    return Child("embedded broker", line)
+    return Child(EMBEDDED, line)
 
 
 def _is_free(port: int) -> bool:

@@ -24,6 +24,8 @@ class DemoNote(Struct, frozen=True):
     """Process of `rkllm-mqtt demo`."""
     started: str
     """Start of that process as the kernel counts it: a reused pid has another one. Empty without /proc."""
+    protocol: str = "auto"
+    """MQTT version that the broker speaks."""
 
 
 def note_path(environ: Mapping[str, str] = os.environ) -> Path:

@@ -6,11 +6,10 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from rkllm_mqtt.absence import absent
 from rkllm_mqtt.commands.failure import EXIT_FAILED, EXIT_JOURNAL
 from rkllm_mqtt.core.errors import ConfigError
 
@@ -32,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: The configuration cannot be used.
     """
     gc.disable()  # what imports make stays: to walk through it again and again is a tenth of the start
+    # The standard library and paho use OpenSSL where it is, and do without it where it is not: 5 MB of memory
+    # that a daemon beside its broker has no use for.
     unneeded = ["_hashlib"] if _hashes_without_openssl() else []
     with absent(*unneeded):
         from rkllm_mqtt.config import Config, LogConfig, load_config
@@ -71,22 +72,6 @@ def run(args: argparse.Namespace) -> int:
     if restart:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     return 0
-
-
-@contextmanager
-def absent(*names: str) -> Iterator[None]:
-    """Let imports not find these modules, unless they are there already.
-
-    The standard library and paho use OpenSSL where it is, and do without it where it is not: 5 MB of memory
-    that a daemon beside its broker has no use for.
-    """
-    hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is the import system's "no"
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
 
 
 def _hashes_without_openssl() -> bool:
