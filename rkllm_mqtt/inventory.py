@@ -9,7 +9,6 @@ import contextlib
 import re
 import time
 from collections.abc import Mapping, Set
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from msgspec import Struct
@@ -77,8 +76,6 @@ class Inventory:
         self._windows: dict[Path, int] = {}
         """Of files that were converted for less than we ask for unless somebody says so, tokens."""
         self._asked = asyncio.Event()
-        # Its own: asyncio's pool would grow by a thread when a look and the check of a load meet.
-        self._thread = ThreadPoolExecutor(1, "inventory")
         self.catalogue = Catalogue([stand_in(config, native=False)])
         self.kits = Kits(self.catalogue)
 
@@ -116,7 +113,7 @@ class Inventory:
 
     async def look(self) -> None:
         """Look once, and put down what counts by now."""
-        found = await asyncio.get_running_loop().run_in_executor(self._thread, self._look)
+        found = await asyncio.to_thread(self._look)
         if found is not None:
             self._take(found)
 

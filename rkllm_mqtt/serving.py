@@ -12,8 +12,8 @@ from rkllm_mqtt.host.servicemanager import ServiceManager
 from rkllm_mqtt.store.conversations import ConversationLimits
 from rkllm_mqtt.store.journal import Journal
 
-_BLOCKING_CALLS = 2
-"""At a time: one with a broker that is slow to shake hands, one that looks at a model file."""
+_BLOCKING_CALLS = 3
+"""At a time: a broker that is slow to shake hands, a look at the models, one at the file of a load."""
 
 
 async def serve(config: Config, read: Callable[[], Config] | None = None) -> bool:

@@ -12,8 +12,8 @@ MB = 1_048_576
 RSS_TOLERANCE = 0.03
 """The last quarter's memory may differ from the second's by so much."""
 POOLED_THREADS = 6
-"""The event loop, the journal, the models folder, one for template files, two for calls that block: some of
-them begin when they are first needed."""
+"""The event loop, the journal, one for template files, three for calls that block: some of them begin when
+they are first needed."""
 
 
 @dataclass(frozen=True, slots=True)

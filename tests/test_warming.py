@@ -4,7 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
-from live_dispatcher import dispatching
+from live_dispatcher import FILES, dispatching
 from live_jobs import address, admit, make_job, request
 from live_slot import in_loop
 
@@ -18,18 +18,6 @@ from rkllm_mqtt.warming import Warming
 SYSTEM = {"role": "system", "content": "You are the voice of a house. " + "The lamp is on. " * 60}
 OTHER = {"role": "system", "content": "You read meters. " + "The meter turns. " * 60}
 MODEL = "rkllm-simulator 1\nfloor_ms: 2\nprefill_ms_per_token: 0.5\ndecode_ms_per_token: 1\njoins: stable\n"
-
-
-FILES = {
-    "load_replaces": True,
-    "loaded_stays": False,
-    "aborted_saves": False,
-    "granularity": 1,
-    "load_s_per_mb": 0.0001,
-    "save_s_per_mb": 0.0001,
-    "bytes_per_token": 100,
-}
-"""What a probe has found where prompt-cache files are worth while."""
 
 
 def question(text="say: hello", system=SYSTEM):

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import Struct
 
 from rkllm_mqtt.commands.client_address import BrokerAddress
-from rkllm_mqtt.commands.client_connection import Connection, ConnectionLost, Waitable
+from rkllm_mqtt.commands.client_connection import Connection, ConnectionLost, Waitable, members_of
 from rkllm_mqtt.commands.client_exchange import Changed, Exchange, Finished, Stage, Step
 from rkllm_mqtt.commands.failure import BrokerUnreachable, DaemonUnavailable
 from rkllm_mqtt.core.topics import Mailbox, is_client
@@ -235,10 +235,7 @@ class Asking:
 
 def state_of(queue: bytes) -> str:
     """Return the state that a retained queue tells; empty where it tells none."""
-    try:
-        state = json.loads(queue)["state"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return ""
+    state = members_of(queue).get("state")
     return state if isinstance(state, str) else ""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rkllm_mqtt.commands.client_address import BrokerAddress
-from rkllm_mqtt.commands.client_connection import Connection, Message
+from rkllm_mqtt.commands.client_connection import Connection, Message, members_of
 from rkllm_mqtt.commands.failure import CommandFailed
 from rkllm_mqtt.commands.terminal import harmless
 from rkllm_mqtt.core.topics import Topics
@@ -55,12 +55,3 @@ def wait_for(
             if found is not None:
                 return found
     return None
-
-
-def members_of(payload: bytes) -> dict[str, Any]:
-    """Return the JSON object of a payload; empty for anything else."""
-    try:
-        found = json.loads(payload)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -8,6 +8,7 @@ signs in with the daemon's user the daemon's session, and a clean start would de
 it. So whoever signs in by a name asks first whether there is a session, and leaves it alone if there is.
 """
 
+import json
 import secrets
 import select
 import socket
@@ -339,3 +340,12 @@ def _send_at_once(_client: Any, _userdata: Any, sock: Any) -> None:
     # With Nagle's algorithm on one side and delayed ACKs on the other a round trip takes 44 ms, not 0.2.
     if getattr(sock, "family", None) in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def members_of(payload: bytes) -> dict[str, Any]:
+    """Return the JSON object of a payload; empty for anything else."""
+    try:
+        found = json.loads(payload)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

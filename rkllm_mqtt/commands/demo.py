@@ -14,7 +14,7 @@ from typing import Any
 
 from rkllm_mqtt.commands import client_address, demo_screen
 from rkllm_mqtt.commands.client_address import BrokerAddress, Protocol
-from rkllm_mqtt.commands.client_connection import Connection, ConnectionLost
+from rkllm_mqtt.commands.client_connection import Connection, ConnectionLost, members_of
 from rkllm_mqtt.commands.demo_broker import EMBEDDED, HOST, choose_port, start_broker
 from rkllm_mqtt.commands.demo_child import Child
 from rkllm_mqtt.commands.demo_note import DemoNote, read_note, remove_note, started_of, write_note
@@ -255,9 +255,9 @@ class _Demo:
             if message.topic.endswith("/status"):
                 self._status = message.payload.decode("utf-8", "replace")
             elif message.topic.endswith("/info"):
-                self._info = _parse(message.payload)
+                self._info = members_of(message.payload)
             elif message.topic.endswith("/health"):
-                self._health = _parse(message.payload)
+                self._health = members_of(message.payload)
             elif self._shown:
                 demo_screen.traffic_line(self._terminal, message)
 
@@ -268,11 +268,3 @@ def _opens(connection: Connection) -> bool:
     except BrokerUnreachable:
         return False
     return True
-
-
-def _parse(payload: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(payload)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

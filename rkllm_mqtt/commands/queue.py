@@ -8,8 +8,8 @@ from typing import Any
 from rkllm_mqtt.commands import client_address
 from rkllm_mqtt.commands.client import open_node, own_name, read_status, require_online
 from rkllm_mqtt.commands.client_address import BrokerAddress
-from rkllm_mqtt.commands.client_admin import ask_admin, members_of, wait_for
-from rkllm_mqtt.commands.client_connection import Connection, Message
+from rkllm_mqtt.commands.client_admin import ask_admin, wait_for
+from rkllm_mqtt.commands.client_connection import Connection, Message, members_of
 from rkllm_mqtt.commands.failure import EXIT_USAGE, CommandFailed
 from rkllm_mqtt.commands.terminal import word
 from rkllm_mqtt.core.topics import Mailbox, Topics, is_client, is_id

@@ -31,10 +31,7 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: The configuration cannot be used.
     """
     gc.disable()  # what imports make stays: to walk through it again and again is a tenth of the start
-    # The standard library and paho use OpenSSL where it is, and do without it where it is not: 5 MB of memory
-    # that a daemon beside its broker has no use for.
-    unneeded = ["_hashlib"] if _hashes_without_openssl() else []
-    with absent(*unneeded):
+    with absent(*left_out(tls=True)):  # what is configured is not known yet
         from rkllm_mqtt.config import Config, LogConfig, load_config
 
     def read() -> Config:
@@ -46,9 +43,7 @@ def run(args: argparse.Namespace) -> int:
     # A watchdog ends us by SIGABRT: where each thread was is all that can be learned then.
     faulthandler.enable()
     config = read()
-    if config.mqtt.tls is None:
-        unneeded.append("ssl")
-    with absent(*unneeded):
+    with absent(*left_out(tls=config.mqtt.tls is not None)):
         import asyncio
 
         from rkllm_mqtt.logs import configure_logging, get_logger
@@ -74,7 +69,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _hashes_without_openssl() -> bool:
-    """Return whether Python has hash functions of its own; some builds leave them to OpenSSL."""
+def left_out(*, tls: bool) -> list[str]:
+    """Return the modules that a daemon is to find absent when it begins.
+
+    The standard library and paho use OpenSSL where it is, and do without it where it is not: 5 MB of memory
+    that a daemon beside its broker has no use for. Some builds of Python leave the hash functions to it.
+    """
     sha2 = find_spec("_sha2") or (find_spec("_sha256") and find_spec("_sha512"))
-    return sha2 is not None and all(map(find_spec, _OWN_HASHES))
+    has_hashes = sha2 is not None and all(map(find_spec, _OWN_HASHES))
+    return [*(["_hashlib"] if has_hashes else []), *([] if tls else ["ssl"])]

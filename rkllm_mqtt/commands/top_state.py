@@ -1,6 +1,5 @@
 """What `top` knows of one daemon: its retained messages, when they came, and the speed of late."""
 
-import json
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -8,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from rkllm_mqtt.commands.client_connection import Message
+from rkllm_mqtt.commands.client_connection import Message, members_of
 
 _REMEMBERED = 100
 """Prompts whose tokens are known, should they go on."""
@@ -54,7 +53,7 @@ class TopState(Struct):
         if part == "status":
             self.status = message.payload.decode("utf-8", "replace")[:20]
             return
-        members = _parse(message.payload)
+        members = members_of(message.payload)
         if part == "info":
             self.info = members
         elif part == "stats":
@@ -132,11 +131,3 @@ def number(value: object) -> float | None:
 def members(value: object) -> Mapping[str, Any]:
     """Return a JSON object; an empty one for anything else."""
     return value if isinstance(value, dict) else {}
-
-
-def _parse(payload: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(payload)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -42,23 +42,20 @@ async def shake_hands(sock: ssl.SSLSocket) -> None:
     """
     loop = asyncio.get_running_loop()
     while True:
-        ready = loop.create_future()
         try:
             sock.do_handshake()
         except ssl.SSLWantReadError:
-            loop.add_reader(sock, _wake, ready)
-            try:
-                await ready
-            finally:
-                loop.remove_reader(sock)
+            watch, leave = loop.add_reader, loop.remove_reader
         except ssl.SSLWantWriteError:
-            loop.add_writer(sock, _wake, ready)
-            try:
-                await ready
-            finally:
-                loop.remove_writer(sock)
+            watch, leave = loop.add_writer, loop.remove_writer
         else:
             return
+        ready = loop.create_future()
+        watch(sock, _wake, ready)
+        try:
+            await ready
+        finally:
+            leave(sock)
 
 
 def _wake(ready: asyncio.Future[None]) -> None:

@@ -7,25 +7,14 @@ import signal
 from contextlib import asynccontextmanager
 
 import pytest
-from live_dispatcher import dispatching
+from live_dispatcher import FILES, dispatching
 from live_jobs import address, admit, make_job, request
 from live_slot import in_loop
 
 from rkllm_mqtt.core.chat import PrefixWish
 from rkllm_mqtt.core.job import Priority
 
-PROBED = {
-    "reuses_finished": True,
-    "reuses_aborted": True,
-    "holds_generated": True,
-    "load_replaces": True,
-    "loaded_stays": False,
-    "aborted_saves": False,
-    "granularity": 1,
-    "load_s_per_mb": 0.0001,
-    "save_s_per_mb": 0.0001,
-    "bytes_per_token": 100,
-}
+PROBED = {"reuses_finished": True, "reuses_aborted": True, "holds_generated": True, **FILES}
 PACE = "floor_ms: 1\nprefill_ms_per_token: 0.2\nkv_bytes_per_token: 100\n"
 """A prompt of these tests takes 0.1 s, and its file is loaded in no time."""
 

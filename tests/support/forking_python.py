@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from rkllm_mqtt.absence import absent
 from rkllm_mqtt.commands import run
 
 _DAEMON = ("rkllm_mqtt.config", "rkllm_mqtt.logs", "rkllm_mqtt.serving")
@@ -24,8 +25,7 @@ _ORDER_BYTES = 100_000
 
 def import_all(kind: str) -> None:
     """Import what `rkllm-mqtt run` does without TLS, or what it does with it and what commands do."""
-    hidden = ("ssl", "_hashlib") if run._hashes_without_openssl() else ("ssl",)
-    with run.absent(*hidden if kind == "daemon" else ()):
+    with absent(*run.left_out(tls=False) if kind == "daemon" else ()):
         for name in _DAEMON if kind == "daemon" else _COMMAND:
             importlib.import_module(name)
     gc.freeze()

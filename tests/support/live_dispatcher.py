@@ -20,6 +20,17 @@ from rkllm_mqtt.rules import build_policy
 from rkllm_mqtt.runtime.slot import Slot
 from rkllm_mqtt.scheduler import Scheduler
 
+FILES = {
+    "load_replaces": True,
+    "loaded_stays": False,
+    "aborted_saves": False,
+    "granularity": 1,
+    "load_s_per_mb": 0.0001,
+    "save_s_per_mb": 0.0001,
+    "bytes_per_token": 100,
+}
+"""What a probe has found where prompt-cache files are worth while."""
+
 
 class Kit:
     """A dispatcher on a real slot and a real journal."""
